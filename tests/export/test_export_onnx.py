@@ -1,0 +1,155 @@
+"""The exported file: its contract, its size, its metadata, and that it computes the same."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import export_onnx
+import numpy as np
+import onnx
+import pytest
+from export_onnx import ExportError, compare
+
+from pemseg import contract
+from pemseg.checkpoint import load_network, weights_checksum
+from pemseg.model import Pem
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+
+UPSAMPLING = "Resize"  # where "before the final mask upsampling" ends
+GIGA = 1e9
+
+
+@pytest.fixture
+def pictures() -> np.ndarray:
+    """Eight soft pictures (8, 64, 96, 3): sums of a few waves, different in each."""
+    random = np.random.default_rng(3)
+    rows, columns = np.mgrid[:64, :96] / 96
+    waves = random.normal(size=(8, 3, 6, 2)) * 9
+    phase = random.uniform(0, 6, size=(8, 3, 6, 1, 1))
+    angle = waves[..., 0, None, None] * rows + waves[..., 1, None, None] * columns + phase
+    mean = np.sin(angle).sum(2).transpose(0, 2, 3, 1)  # (8, 64, 96, 3)
+    return np.clip(128 + 40 * mean, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"deformable": True, "layers": 6}], ids=["card", "original"]
+)
+def test_a_small_network_of_either_variant_exports_and_agrees(
+    tiny_network: Callable[..., Pem],
+    tmp_path: Path,
+    pictures: np.ndarray,
+    changes: dict[str, object],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    network = tiny_network(seed=1, **changes)
+    path = export_onnx.export_onnx(network, tmp_path / "model.onnx", pictures)
+    assert capsys.readouterr().err.count("class ids equal") == 3
+    assert list(tmp_path.iterdir()) == [path]
+    assert compare(network, path, pictures[:5]).good
+
+
+def test_another_networks_file_is_refused_and_the_old_one_stays(
+    tiny_network: Callable[..., Pem],
+    tmp_path: Path,
+    pictures: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target = tmp_path / "model.onnx"
+    target.write_bytes(b"the old one")
+    other = tiny_network(seed=2)
+    serving_form = export_onnx.ServingPem
+    monkeypatch.setattr(export_onnx, "ServingPem", lambda _, *size: serving_form(other, *size))
+    with pytest.raises(ExportError, match="differs from the network"):
+        export_onnx.export_onnx(tiny_network(seed=1), target, pictures)
+    assert target.read_bytes() == b"the old one"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_the_command_says_in_one_line_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = str(tmp_path / "absent.safetensors")
+    assert export_onnx.main(["--weights", absent, "--output", str(tmp_path / "m.onnx")]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("export: ")
+    assert output.err.count("\n") == 1
+
+
+# What follows looks at the file that the first command serves.
+
+
+@pytest.fixture(scope="module")
+def served() -> onnx.ModelProto:
+    return onnx.load(contract.ONNX_PATH)
+
+
+def tensor_facts(values: Iterator[onnx.ValueInfoProto]) -> list[tuple[str, int, list[object]]]:
+    return [
+        (
+            value.name,
+            value.type.tensor_type.elem_type,
+            [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim],
+        )
+        for value in values
+    ]
+
+
+def test_the_served_file_has_the_tensors_of_the_contract(served: onnx.ModelProto) -> None:
+    kind = onnx.TensorProto
+    assert tensor_facts(served.graph.input) == [("image", kind.UINT8, ["batch", 640, 640, 3])]
+    assert tensor_facts(served.graph.output) == [
+        ("class_ids", kind.INT32, ["batch", 100]),
+        ("scores", kind.FLOAT, ["batch", 100]),
+        ("masks", kind.UINT8, ["batch", 640, 640]),
+    ]
+
+
+def test_the_served_file_is_made_from_the_weights_beside_it(served: onnx.ModelProto) -> None:
+    facts = {entry.key: entry.value for entry in served.metadata_props}
+    network = load_network(contract.WEIGHTS_PATH)
+    assert facts["weights_sha256"] == weights_checksum(network)
+    assert json.loads(facts["class_names"]) == contract.class_names()
+    assert json.loads(facts["network"])["layers"] == network.config.layers == 3
+
+
+def test_the_two_weight_files_stay_below_35_megabytes() -> None:
+    for path in (contract.ONNX_PATH, contract.WEIGHTS_PATH):
+        assert path.stat().st_size <= 35_000_000, path
+
+
+def test_the_served_file_computes_what_the_network_computes(root: Path) -> None:
+    pictures = export_onnx.check_pictures(root / "docs" / "street.jpg", 640)
+    agreement = compare(load_network(contract.WEIGHTS_PATH), contract.ONNX_PATH, pictures[2:5])
+    assert agreement.good, agreement
+
+
+def test_the_served_graph_needs_at_most_37_5_gflop_before_the_upsampling(
+    served: onnx.ModelProto,
+) -> None:
+    single = onnx.ModelProto()
+    single.CopyFrom(served)
+    del single.graph.value_info[:]  # what the exporter noted of a batch of any size
+    for value in (*single.graph.input, *single.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    inferred = onnx.shape_inference.infer_shapes(single, strict_mode=True, data_prop=True).graph
+    shapes = {t.name: list(t.dims) for t in inferred.initializer}
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        shapes[value.name] = [d.dim_value for d in value.type.tensor_type.shape.dim]
+    last = max(i for i, node in enumerate(inferred.node) if node.op_type == UPSAMPLING)
+    total = sum(flops(node, shapes) for node in inferred.node[:last])
+    assert 30 * GIGA < total <= 37.5 * GIGA
+
+
+def flops(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
+    """Two for each multiply-add of a matrix product or convolution; the rest is negligible."""
+    if node.op_type not in ("Conv", "ConvTranspose", "MatMul"):
+        return 0
+    first, second, out = (shapes[name] for name in (*node.input[:2], node.output[0]))
+    assert all(out), f"{node.name} has no inferred shape"
+    if node.op_type == "MatMul":
+        return 2 * int(np.prod(out)) * first[-1]
+    if node.op_type == "Conv":
+        return 2 * int(np.prod(out)) * int(np.prod(second[1:]))
+    return 2 * int(np.prod(first)) * int(np.prod(second[1:]))
