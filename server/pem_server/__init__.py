@@ -1,0 +1,6 @@
+"""A real tritonserver on this machine, for trying, testing and measuring."""
+
+from pem_server.local_server import LocalServerError, TritonServer
+from pem_server.ports import free_ports
+
+__all__ = ["LocalServerError", "TritonServer", "free_ports"]

@@ -1,0 +1,132 @@
+"""The verbs `serve` and `demo` of `./run`: options in, exit code out.
+
+Exit codes: 0 done, or served until Ctrl-C; 1 with one sentence a reason; 2 for wrong options; 130
+when a demo was interrupted or a stop was cut short by a second Ctrl-C.
+"""
+
+import argparse
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]  # server/ is installed from there, editable
+REPOSITORY = CHECKOUT / "model_repository"
+EXAMPLE = CHECKOUT / "docs" / "street.jpg"
+OUTPUT = CHECKOUT / "artifacts" / "demo"
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb."""
+    options = _parser().parse_args(argv)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup stays in force
+            signal.signal(number, signal.default_int_handler)  # as Ctrl-C
+    try:
+        return _demo(options) if options.verb == "demo" else _serve(options)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from pem_server.serve import serve
+
+    return serve(
+        options.repository,
+        http_port=options.http_port,
+        grpc_port=options.grpc_port,
+        metrics_port=options.metrics_port,
+        config_name=options.config,
+        verbose=options.verbose,
+    )
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from pem_server.demo import demo  # late: the client's libraries take a moment to import
+
+    return demo(
+        options.image,
+        repository=options.repository,
+        threshold=options.threshold,
+        overlay=options.output or OUTPUT / f"{options.image.stem}-overlay.png",
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="./run", description="The local server.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    serve = verbs.add_parser(
+        "serve",
+        help="serve the model repository on this machine until Ctrl-C",
+        description="Serve the model repository on 127.0.0.1 with a real tritonserver. Ctrl-C "
+        "stops it in a few seconds (exit code 0), a second Ctrl-C at once (exit code 130).",
+    )
+    for endpoint, default in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
+        serve.add_argument(
+            f"--{endpoint}-port",
+            type=_port,
+            default=default,
+            metavar="PORT",
+            help="default %(default)s; 0 takes a free one",
+        )
+    _add_repository(serve)
+    serve.add_argument(
+        "--config", metavar="NAME", help="use configs/NAME.pbtxt of each model that has it"
+    )
+    serve.add_argument("--verbose", action="store_true", help="show the server's whole log")
+    demo = verbs.add_parser(
+        "demo",
+        help="segment one picture, from start of the server to its stop",
+        description="Start the server, segment a picture, print what was found and how long each "
+        "step took, write the overlay and the class map, stop the server.",
+    )
+    demo.add_argument(
+        "image",
+        type=Path,
+        nargs="?",
+        default=EXAMPLE,
+        metavar="IMAGE",
+        help="JPEG, PNG, WebP or BMP; default: the street scene in docs/",
+    )
+    demo.add_argument(
+        "--threshold",
+        type=_threshold,
+        default=0.5,
+        metavar="T",
+        help="keep what scores higher, 0 to 1; default %(default)s",
+    )
+    demo.add_argument(
+        "--output",
+        type=Path,
+        metavar="PATH",
+        help="where the overlay goes, the class map beside it; "
+        "default artifacts/demo/NAME-overlay.png",
+    )
+    _add_repository(demo)
+    return parser
+
+
+def _add_repository(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--repository",
+        type=Path,
+        default=REPOSITORY,
+        metavar="PATH",
+        help="the model repository; default: model_repository/ of this checkout",
+    )
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def _threshold(text: str) -> float:
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = -1.0
+    if not 0 <= threshold <= 1:  # not a number fails this, too
+        raise argparse.ArgumentTypeError(f"a threshold is a number from 0 to 1, not {text!r}")
+    return threshold

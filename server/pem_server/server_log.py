@@ -1,0 +1,122 @@
+"""Reads tritonserver's log: what a person should see of it, and why a start failed in one sentence.
+
+A line is `E1122 18:28:21.114631 5092 model_lifecycle.cc:642] "message"`: the level (I, W or E), the
+date, the time, the process, the source, and the message as a JSON string or, from libraries, bare.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+_LINE = re.compile(r"([IWE])\d{4} [\d:.]+\s+\d+ (\S+):\d+\]\s*(.*)", re.DOTALL)
+
+# Said by every healthy server here. All else of level W and E is shown.
+_HARMLESS = (
+    # No GPU is there, or it is hidden on purpose, and nothing here would use one.
+    "CudaDriverHelper has not been initialized",
+    "unable to create stream for",
+    # That memory speeds up copies to a GPU; the pool is switched off.
+    "failed to allocate pinned system memory",
+    # The stop that was asked for.
+    "Signal (15) received.",
+)
+
+
+class Entry(NamedTuple):
+    """One line taken apart; `level` is I, W or E, and empty where the line is not in the format."""
+
+    level: str
+    source: str
+    message: str
+
+
+def parse(line: str) -> Entry:
+    """Take one line apart; a line in no known format becomes the message."""
+    match = _LINE.match(line.rstrip("\n"))
+    if not match:
+        return Entry("", "", line.rstrip("\n"))
+    level, source, message = match.groups()
+    if message.startswith('"'):
+        try:
+            message = json.loads(message, strict=False)
+        except ValueError:
+            message = message.strip('"')
+    return Entry(level, source, message.strip())
+
+
+def plain(line: str) -> str | None:
+    """Return the line as a person should see it; None for information and the harmless."""
+    entry = parse(line)
+    if entry.level == "I" or not entry.message or any(say in entry.message for say in _HARMLESS):
+        return None
+    name = {"W": "warning: ", "E": "error: "}.get(entry.level, "")
+    return f"tritonserver: {name}{entry.message}"
+
+
+class Reporter:
+    """Passes on what a person should see, once the server is ready.
+
+    Until then lines are held back, because a start that fails is told in one sentence.
+    """
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show = show
+        self._held: list[str] | None = []
+
+    def __call__(self, line: str) -> None:
+        """Take one line of the server's log."""
+        text = plain(line)
+        if text is None:
+            return
+        if self._held is None:
+            self._show(text)
+        else:
+            self._held.append(text)
+
+    def release(self) -> None:
+        """Show what was held back and everything from now on at once."""
+        held, self._held = self._held or [], None
+        for text in held:
+            self._show(text)
+
+
+def causes(lines: Iterable[str]) -> str:
+    """Return why a start failed, a few words for each cause; "" where the log does not say."""
+    found = [cause for cause in map(_cause, lines) if cause]
+    # An ensemble that misses a step, and the server's last words, only repeat an earlier cause.
+    first = [cause for cause in found if not cause.startswith(("depends on", "server: "))]
+    return "; ".join(dict.fromkeys(first or found))
+
+
+def last_words(lines: Sequence[str]) -> str:
+    """Return the first line of the last warning or error, "" where there is none."""
+    heard = [parse(line).message for line in lines if plain(line)]
+    return heard[-1].partition("\n")[0].rstrip(".") if heard else ""
+
+
+def _cause(line: str) -> str | None:
+    entry = parse(line)
+    if match := re.match(r"failed to load '(.+)' version \d+: (.*)", entry.message, re.DOTALL):
+        model, reason = match.groups()
+        missing_step = re.search(r"depends on '(.+?)' which has no loaded version", reason)
+        return f"depends on {missing_step[1]}" if missing_step else f"{model}: {_short(reason)}"
+    if match := re.match(r"Poll failed for model directory '(.+)': (.*)", entry.message, re.DOTALL):
+        return f"{match[1]}: {_short(match[2])}"
+    if match := re.search(r"Error parsing text-format inference.ModelConfig: (.*)", entry.message):
+        return f"config.pbtxt {match[1].rstrip('.')}"
+    if entry.message.startswith("failed to start "):
+        return _short(entry.message)
+    if match := re.match(r"error: creating server: (.*)", entry.message):
+        return f"server: {_short(match[1])}"
+    return None
+
+
+def _short(reason: str) -> str:
+    """Keep the first line without Triton's error class, and of a Python traceback the place."""
+    first, _, rest = reason.partition("\n")
+    first = re.sub(r"^(?:Internal|Invalid argument|Unavailable)(?:: | - )", "", first).strip()
+    place = re.search(r"^\s*(\S+\(\d+\))", rest.partition("At:\n")[2])
+    return f"{first.rstrip('.')} at {place[1]}" if place else first.rstrip(".")

@@ -1,0 +1,86 @@
+"""Runs one tritonserver and leaves nothing of it behind, however the launcher ends.
+
+A program of its own between launcher and server, because a killed launcher cannot clean up, and
+tritonserver 2.51 leaves Python steps and shared memory behind when it is killed, when it stops with
+a client still connected, and when it cannot bind a port.
+
+    python -I -S warden.py SCRATCH GRACE_S COMMAND...
+
+Standard input is the order. A line: stop politely (SIGTERM, killed after GRACE_S seconds). End of
+file, which a dead launcher causes too: kill at once. Either way, and when the server ends by
+itself, the rest of its process group is killed, and removed are the folder SCRATCH and all shared
+memory named after it. The exit code is the server's. Standard library only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SHARED_MEMORY = Path("/dev/shm")
+PR_SET_PDEATHSIG = 1  # from linux/prctl.h
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command to its end and return its exit code, 128 + N for signal N."""
+    scratch, grace_s, command = Path(arguments[0]), float(arguments[1]), arguments[2:]
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Orders come by standard input only. A handler, since SIG_IGN would be inherited.
+        signal.signal(number, lambda *_: None)
+    # Python steps that outlive the server become children of this process, so it can reap them.
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        return _guard(command, grace_s)
+    finally:
+        remove_leftovers(scratch)
+
+
+def remove_leftovers(scratch: Path) -> None:
+    """Remove the scratch folder and the shared memory regions whose names start with its name."""
+    for region in SHARED_MEMORY.glob(f"{scratch.name}*"):
+        region.unlink(missing_ok=True)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _guard(command: list[str], grace_s: float) -> int:
+    server = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_die_with_parent
+    )
+    orders, ended = sys.stdin.fileno(), os.pidfd_open(server.pid)
+    ready, _, _ = select.select([orders, ended], [], [])
+    if ended not in ready and os.read(orders, 100):
+        server.terminate()
+        select.select([orders, ended], [], [], grace_s)
+    # The server is not reaped yet, so its number still names its group and no other.
+    os.killpg(server.pid, signal.SIGKILL)
+    code = server.wait()
+    _reap_orphans()
+    return code if code >= 0 else 128 - code
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _reap_orphans(patience_s: float = 5.0) -> None:
+    """Wait until the killed Python steps are gone; they let go of their shared memory then."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        try:
+            process, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if process == 0:
+            time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,98 @@
+"""`./run demo` and the options of `./run serve`: what goes wrong is told before a server starts."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pem_server import cli, demo
+
+COMPLETE = (cli.REPOSITORY / "pem_network" / "1" / "model.onnx").is_file()
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """A small picture of noise, as a file."""
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    path = tmp_path / "noise.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def no_server(monkeypatch):
+    """Fails the test when a server is made."""
+    monkeypatch.setattr(demo, "TritonServer", lambda *_, **__: pytest.fail("a server was made"))
+
+
+def broken_pictures(folder):
+    """Files that are no picture, with words of their sentence."""
+    (folder / "empty.jpg").touch()
+    (folder / "text.jpg").write_text("no picture")
+    whole = folder / "whole.png"
+    Image.new("RGB", (40, 30)).save(whole)
+    (folder / "cut.png").write_bytes(whole.read_bytes()[:60])
+    return [
+        (folder / "absent.jpg", "No such file"),
+        (folder, "Is a directory"),
+        (folder / "empty.jpg", "no picture"),
+        (folder / "text.jpg", "no picture"),
+        (folder / "cut.png", "cut.png"),
+    ]
+
+
+@pytest.mark.usefixtures("no_server")
+def test_a_broken_picture_is_one_line_and_no_server_is_started(tmp_path, capsys):
+    for path, words in broken_pictures(tmp_path):
+        assert cli.main(["demo", str(path), "--output", str(tmp_path / "overlay.png")]) == 1
+        told = capsys.readouterr().err
+        assert str(path) in told
+        assert words in told
+        assert told.count("\n") == 1
+
+
+def test_a_good_picture_has_no_problem(picture):
+    assert demo.picture_problem(picture) is None
+
+
+@pytest.mark.usefixtures("no_server")
+@pytest.mark.parametrize("output", ["overlay.txt", "overlay", "noise.png/overlay.png"])
+def test_an_output_that_cannot_be_written_is_one_line(picture, output, capsys):
+    target = picture.parent / output
+    assert cli.main(["demo", str(picture), "--output", str(target)]) == 1
+    told = capsys.readouterr().err
+    assert str(target) in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve", "--http-port", "65536"],
+        ["serve", "--grpc-port", "-1"],
+        ["serve", "--metrics-port", "http"],
+        ["demo", "--threshold", "1.5"],
+        ["demo", "--threshold", "nan"],
+        ["demo", "--threshold", "half"],
+        [],
+    ],
+)
+def test_wrong_options_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    assert "error" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not COMPLETE, reason="the network is missing: ./run export makes it")
+def test_the_demo_prints_what_it_found_and_writes_both_pictures(tmp_path, capsys):
+    with Image.open(cli.EXAMPLE) as example:
+        size = example.size
+    overlay = tmp_path / "new folder" / "found.png"
+    assert cli.main(["demo", "--output", str(overlay)]) == 0
+    told = capsys.readouterr()
+    for words in ("label", "score", "share", "preprocess", "inference", "round trip", str(overlay)):
+        assert words in told.out
+    assert "ready after" in told.err
+    for path in (overlay, overlay.with_name("found-segmentation.png")):
+        with Image.open(path) as written:
+            assert written.size == size
+            assert written.getextrema() != ((0, 0),) * len(written.getbands())

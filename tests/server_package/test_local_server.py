@@ -1,0 +1,284 @@
+"""The real tritonserver with one tiny model: it starts, answers, and leaves nothing behind."""
+
+import contextlib
+import http.client
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from pem_server import LocalServerError, TritonServer
+
+CONFIG = """
+name: "pem_network"
+backend: "python"
+max_batch_size: 8
+input [{ name: "text" data_type: TYPE_STRING dims: [1] }]
+output [{ name: "text" data_type: TYPE_STRING dims: [1] }]
+instance_group [{ kind: KIND_CPU count: 1 }]
+"""
+
+# Answers with what the server made of the step's surroundings.
+MODEL = """
+import json, os, sys
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        pb_utils.Logger.log_warn("a warning of the step")
+        told = json.dumps([sys.prefix, os.listdir(), os.environ["OMP_NUM_THREADS"]])
+        tensor = pb_utils.Tensor("text", np.array([[told.encode()]], dtype=object))
+        return [pb_utils.InferenceResponse([tensor]) for _ in requests]
+"""
+
+REFUSING = """
+class TritonPythonModel:
+    def initialize(self, args):
+        raise FileNotFoundError("the graph is not there")
+"""
+
+SLOW = """
+import time
+class TritonPythonModel:
+    def initialize(self, args):
+        time.sleep(60)
+"""
+
+CTRL_C = b"\x03"
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository with one step; scratch folders go beside it, so that a test can see its own."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    return make_repository(tmp_path / "repository", MODEL)
+
+
+def test_a_server_answers_from_a_clean_surrounding_and_leaves_nothing(repository):
+    lines = []
+    with TritonServer(repository, on_log=lines.append) as server:
+        server.wait_until_ready()
+        names = scratch_names(repository)
+        assert regions(names)  # else the check below could not fail
+        prefix, working_folder, threads = json.loads(infer(server.http_port))
+        assert (prefix, working_folder, threads) == (sys.prefix, [], "1")
+        assert any("a warning of the step" in line for line in lines)
+        assert get(server.metrics_port, "/metrics").startswith("# HELP nv_")
+    assert any("Signal (15)" in line for line in lines)  # it was asked politely
+    assert leftovers(repository, names) == []
+    assert not server.is_running()
+
+
+def test_a_client_that_stays_connected_cannot_make_a_stop_leave_something(repository):
+    with TritonServer(repository, exit_timeout_s=1) as server:
+        server.wait_until_ready()
+        names = scratch_names(repository)
+        idle = http.client.HTTPConnection("127.0.0.1", server.http_port)
+        idle.request("GET", "/v2/health/live")
+        idle.getresponse().read()
+    idle.close()
+    assert leftovers(repository, names) == []
+
+
+def test_a_kill_leaves_nothing(repository):
+    with TritonServer(repository) as server:
+        server.wait_until_ready()
+        names = scratch_names(repository)
+        server.kill()
+        assert leftovers(repository, names) == []
+
+
+def test_ctrl_c_in_a_program_kills_instead_of_waiting_for_requests(repository):
+    lines = []
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        TritonServer(repository, on_log=lines.append) as server,
+    ):
+        server.wait_until_ready()
+        names = scratch_names(repository)
+        raise KeyboardInterrupt
+    assert not any("Signal (15)" in line for line in lines)
+    assert leftovers(repository, names) == []
+
+
+def test_a_server_that_dies_is_told_and_leaves_nothing(repository):
+    with TritonServer(repository) as server:
+        server.wait_until_ready()
+        names = scratch_names(repository)
+        os.kill(process_of(repository, "/tritonserver"), signal.SIGKILL)
+        with pytest.raises(LocalServerError, match=r"ended by itself \(exit code 137\)"):
+            server.wait()
+    assert leftovers(repository, names) == []
+
+
+def test_a_launcher_that_is_killed_leaves_nothing(repository):
+    program = (
+        "import pathlib, sys, pem_server, time\n"
+        "with pem_server.TritonServer(pathlib.Path(sys.argv[1])) as server:\n"
+        "    server.wait_until_ready()\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", program, str(repository)], stdout=subprocess.PIPE, text=True
+    )
+    with launcher:
+        assert launcher.stdout.readline() == "ready\n"
+        names = scratch_names(repository)
+        assert regions(names)
+        launcher.kill()
+    assert wait_for_nothing(repository, names) == []
+
+
+def test_a_repository_that_does_not_load_is_one_sentence(tmp_path, repository):
+    refusing = make_repository(tmp_path / "refusing", REFUSING)
+    server = TritonServer(refusing)
+    with pytest.raises(LocalServerError) as raised, server:
+        server.wait_until_ready()
+    sentence = str(raised.value)
+    assert "pem_network: FileNotFoundError: the graph is not there" in sentence
+    assert "\n" not in sentence
+    assert leftovers(refusing, scratch_names(repository)) == []
+
+
+def test_a_model_that_loads_for_too_long_is_told(tmp_path, repository):
+    slow = make_repository(tmp_path / "slow", SLOW)
+    server = TritonServer(slow)
+    with pytest.raises(LocalServerError, match="not ready after 1 s"), server:
+        server.wait_until_ready(timeout_s=1)
+    assert leftovers(slow, scratch_names(repository)) == []
+
+
+def test_a_taken_port_is_one_sentence_with_the_option(repository):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(LocalServerError, match=rf"^Port {port} .* with --grpc-port\.$"):
+            TritonServer(repository, grpc_port=port).start()
+    assert scratch_names(repository) == []
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"), [("ctrl-c", 0), ("ctrl-c twice", 130), ("SIGTERM", 0), ("SIGHUP", 0)]
+)
+def test_the_serve_command_stops_when_told_and_leaves_nothing(repository, ending, code):
+    terminal, serve = serve_in_terminal(repository)
+    with serve:
+        read_until(terminal, "stop ")
+        names = scratch_names(repository)
+        assert regions(names)
+        if ending.startswith("SIG"):
+            serve.send_signal(signal.Signals[ending])
+        else:
+            os.write(terminal, CTRL_C)
+        read_until(terminal, "stopping")
+        if ending == "ctrl-c twice":
+            os.write(terminal, CTRL_C)
+        assert serve.wait() == code
+    os.close(terminal)
+    assert leftovers(repository, names) == []
+
+
+def make_repository(folder, source):
+    """A repository with one step, complete as far as the look before the start goes."""
+    version = folder / "pem_network" / "1"
+    version.mkdir(parents=True)
+    (version.parent / "config.pbtxt").write_text(CONFIG)
+    (version / "model.py").write_text(source)
+    (version / "model.onnx").touch()
+    return folder
+
+
+def get(port, path, body=None):
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+        connection.request("POST" if body else "GET", path, body)
+        answer = connection.getresponse()
+        assert answer.status == 200
+        return answer.read().decode()
+
+
+def infer(port):
+    text = {"name": "text", "datatype": "BYTES", "shape": [1, 1], "data": ["x"]}
+    answer = get(port, "/v2/models/pem_network/infer", json.dumps({"inputs": [text]}))
+    return json.loads(answer)["outputs"][0]["data"][0]
+
+
+def serve_in_terminal(repository):
+    """Start the command as the foreground program of a terminal of its own."""
+    terminal, other_end = pty.openpty()
+    take_terminal = (
+        "import fcntl, os, sys, termios\n"
+        "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])\n"
+    )
+    arguments = ["-m", "pem_server", "serve", "--repository", str(repository)]
+    for option in ("--http-port", "--grpc-port", "--metrics-port"):
+        arguments += [option, "0"]
+    serve = subprocess.Popen(
+        [sys.executable, "-c", take_terminal, *arguments],
+        stdin=other_end,
+        stdout=other_end,
+        stderr=other_end,
+        start_new_session=True,
+    )
+    os.close(other_end)
+    return terminal, serve
+
+
+def read_until(terminal, words):
+    seen = ""
+    while words not in seen:
+        seen += os.read(terminal, 1000).decode()  # OSError when the command has ended
+
+
+def scratch_names(repository):
+    return [folder.name for folder in (repository.parent / "scratch").iterdir()]
+
+
+def regions(names):
+    return [str(region) for name in names for region in Path("/dev/shm").glob(f"{name}*")]
+
+
+def processes(repository):
+    """The command lines by number of all that runs on behalf of this test."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if str(repository.parent) in command:
+                found[int(process.name)] = command
+    return found
+
+
+def process_of(repository, words):
+    (number,) = [
+        number
+        for number, command in processes(repository).items()
+        if command.split()[0].endswith(words)
+    ]
+    return number
+
+
+def leftovers(repository, names):
+    """Processes, shared memory regions and scratch folders that are still there."""
+    return [*processes(repository).values(), *regions(names), *scratch_names(repository)]
+
+
+def wait_for_nothing(repository, names):
+    """Nobody waits for the clean-up after a launcher that is gone: look for ten seconds."""
+    for _ in range(100):
+        if not leftovers(repository, names):
+            break
+        time.sleep(0.1)
+    return leftovers(repository, names)

@@ -1,0 +1,95 @@
+"""What a person sees of the server's log, and how a failed start is put into words."""
+
+import pytest
+
+from pem_server.server_log import Reporter, causes, last_words, plain
+
+STAMP = "1122 18:28:21.114631 5092"
+TRACEBACK = r"\n\nAt:\n  /models/echo/1/model.py(7): initialize\n"
+
+PLAIN = [
+    ("", None),
+    ("\n", None),
+    (f'I{STAMP} server.cc:604] "all is well"', None),
+    (f'E{STAMP} server.cc:241] "CudaDriverHelper has not been initialized."', None),
+    ("Signal (15) received.", None),
+    (f'W{STAMP} model.py:6] "slow \\"disk\\""', 'tritonserver: warning: slow "disk"'),
+    (f'E{STAMP} model.py:6] "one\\ntwo"', "tritonserver: error: one\ntwo"),
+    (
+        "E1122 18:28:28.133649077    5250 chttp2.cc:10]      UNKNOWN: bare",
+        "tritonserver: error: UNKNOWN: bare",
+    ),
+    (f'E{STAMP} model.py:6] "cut', "tritonserver: error: cut"),
+    ("printed by a library", "tritonserver: printed by a library"),
+]
+
+
+@pytest.mark.parametrize(("line", "seen"), PLAIN)
+def test_a_person_sees_warnings_and_errors_in_plain_words(line, seen):
+    assert plain(line) == seen
+
+
+CAUSES = [
+    ([], ""),
+    (["nothing of note"], ""),
+    (
+        [
+            f"E{STAMP} model_lifecycle.cc:642] \"failed to load 'echo' version 1: Internal: "
+            f'FileNotFoundError: no graph{TRACEBACK}"',
+            "error: creating server: Internal - failed to load all models",
+        ],
+        "echo: FileNotFoundError: no graph at /models/echo/1/model.py(7)",
+    ),
+    (
+        [
+            f"E{STAMP} x.cc:1] \"failed to load 'a' version 1: Invalid argument: too wide.\"",
+            f"E{STAMP} x.cc:1] \"failed to load 'whole' version 1: Invalid argument: ensemble "
+            "'whole' depends on 'a' which has no loaded version.\"",
+        ],
+        "a: too wide",
+    ),
+    (
+        [
+            "[libprotobuf ERROR text_format.cc:337] Error parsing text-format "
+            "inference.ModelConfig: 3:16: no field named x.",
+            f"E{STAMP} x.cc:1] \"Poll failed for model directory 'echo': failed to read it\"",
+        ],
+        "config.pbtxt 3:16: no field named x; echo: failed to read it",
+    ),
+    (
+        [f'E{STAMP} main.cc:245] "failed to start GRPC service: Unavailable - Socket in use"'],
+        "failed to start GRPC service: Unavailable - Socket in use",
+    ),
+    (
+        ["error: creating server: Internal - failed to stat file /nowhere"],
+        "server: failed to stat file /nowhere",
+    ),
+]
+
+
+@pytest.mark.parametrize(("lines", "told"), CAUSES)
+def test_a_failed_start_is_told_by_its_first_causes(lines, told):
+    assert causes(lines) == told
+
+
+LAST_WORDS = [
+    ([], ""),
+    ([f'I{STAMP} x.cc:1] "fine"', "Signal (15) received."], ""),
+    ([f'W{STAMP} x.cc:1] "first"', f'E{STAMP} x.cc:1] "the end.\\nAt: x"', ""], "the end"),
+]
+
+
+@pytest.mark.parametrize(("lines", "told"), LAST_WORDS)
+def test_last_words_are_the_last_warning_or_error(lines, told):
+    assert last_words(lines) == told
+
+
+def test_nothing_is_shown_before_the_server_is_ready_and_everything_after():
+    shown = []
+    reporter = Reporter(shown.append)
+    reporter(f'W{STAMP} model.py:6] "early"')
+    assert shown == []
+    reporter.release()
+    reporter(f'I{STAMP} model.py:6] "detail"')
+    reporter(f'W{STAMP} model.py:6] "late"')
+    assert shown == ["tritonserver: warning: early", "tritonserver: warning: late"]
