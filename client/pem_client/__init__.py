@@ -1,0 +1,43 @@
+"""Client of a fai-pem-m-ade server.
+
+from pem_client import Client
+
+with Client("grpc://127.0.0.1:8001") as client:
+    found = client.infer("street.jpg", threshold=0.5)
+    found.overlay("street.jpg").save("overlay.png")
+"""
+
+from ._async_client import AsyncClient
+from ._client import Client
+from ._errors import (
+    DeadlineExceeded,
+    ImageError,
+    InvalidRequest,
+    Overloaded,
+    PemError,
+    ServerError,
+    ServerUnavailable,
+    UrlError,
+)
+from ._result import Detection, Detections
+from ._transports import Transport
+from .palette import class_colour
+from .table import format_table
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "DeadlineExceeded",
+    "Detection",
+    "Detections",
+    "ImageError",
+    "InvalidRequest",
+    "Overloaded",
+    "PemError",
+    "ServerError",
+    "ServerUnavailable",
+    "Transport",
+    "UrlError",
+    "class_colour",
+    "format_table",
+]

@@ -1,0 +1,69 @@
+"""The client for asyncio: the same calls and errors, any number of calls at a time."""
+
+import asyncio
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._errors import PemError
+from ._image import ImageInput, encode_image
+from ._protocol import (
+    DEFAULT_MODEL,
+    DEFAULT_TIMEOUT_S,
+    DEFAULT_URL,
+    DETECTIONS,
+    SEGMENTATION,
+    Tensors,
+    checked_timeout,
+    read_detections,
+    read_segmentation,
+    request_tensors,
+)
+from ._result import Detections
+from ._transports import AsyncTransport, open_async_transport
+
+
+class AsyncClient:
+    """`Client` for asyncio; it is open inside `async with AsyncClient(url) as client` only.
+
+    url: grpc://host:port. model, timeout_s, transport: as for `Client`. For one event loop.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        model: str = DEFAULT_MODEL,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        transport: AsyncTransport | None = None,
+    ) -> None:
+        self._url = url
+        self._model = model
+        self._timeout_s = checked_timeout(timeout_s)
+        self._transport = transport
+
+    async def infer(self, image: ImageInput, threshold: float = 0.5) -> Detections:
+        """The segments of a picture whose score is above `threshold`; see `Client.infer`."""
+        return read_detections(await self._ask(image, threshold, DETECTIONS))
+
+    async def segment(self, image: ImageInput, threshold: float = 0.5) -> NDArray[np.uint8]:
+        """One (H, W) class map, class id + 1, 0 = nothing found; see `Client.segment`."""
+        return read_segmentation(await self._ask(image, threshold, SEGMENTATION))
+
+    async def __aenter__(self) -> "AsyncClient":
+        if self._transport is None:  # here, because the connection belongs to the running loop
+            self._transport = open_async_transport(self._url, self._timeout_s)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.close()
+
+    async def _ask(self, image: ImageInput, threshold: float, output: str) -> Tensors:
+        if self._transport is None:
+            raise PemError("this client is not open: write `async with AsyncClient(url) as client`")
+        # Reading and encoding take milliseconds, in which the loop can serve others.
+        encoded = await asyncio.to_thread(encode_image, image)
+        inputs = request_tensors(encoded, threshold)
+        return await self._transport.infer(self._model, inputs, [output])

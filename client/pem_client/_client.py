@@ -1,0 +1,83 @@
+"""The client: one picture in, its detections or its class map out."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._errors import ServerUnavailable
+from ._image import ImageInput, encode_image
+from ._protocol import (
+    DEFAULT_MODEL,
+    DEFAULT_TIMEOUT_S,
+    DEFAULT_URL,
+    DETECTIONS,
+    SEGMENTATION,
+    Tensors,
+    checked_timeout,
+    read_detections,
+    read_segmentation,
+    request_tensors,
+)
+from ._result import Detections
+from ._transports import Transport, open_transport
+
+
+class Client:
+    """A connection to one server.
+
+    url: grpc://host:port or http://host:port; without a scheme it is gRPC.
+    timeout_s: the longest a call may take; the server drops the request after it, too.
+    transport: another way to the server, for tests; `url` is not used then.
+
+    Every method raises the errors of `PemError`. Not thread-safe: give each thread its own.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        model: str = DEFAULT_MODEL,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        transport: Transport | None = None,
+    ) -> None:
+        self._url = url
+        self._model = model
+        self._transport = transport or open_transport(url, checked_timeout(timeout_s))
+
+    def infer(self, image: ImageInput, threshold: float = 0.5) -> Detections:
+        """The segments of a picture whose score is above `threshold` (0 to 1).
+
+        image: a path or encoded bytes (both sent as they are), a PIL image, or a uint8 array,
+        (H, W, 3) in RGB order or (H, W). EXIF orientation is applied by whoever decodes, so
+        boxes and masks are those of the upright picture.
+        """
+        return read_detections(self._ask(image, threshold, DETECTIONS))
+
+    def segment(self, image: ImageInput, threshold: float = 0.5) -> NDArray[np.uint8]:
+        """One (H, W) class map of the upright picture: class id + 1, 0 where nothing was found.
+
+        image and threshold: as for `infer`.
+        """
+        return read_segmentation(self._ask(image, threshold, SEGMENTATION))
+
+    def get_remote_model(self, name: str) -> "Client":
+        """A client of another model on the same connection, once the server has it ready."""
+        if not self._transport.is_model_ready(name):
+            raise ServerUnavailable(
+                f"the server at {self._url} has no model {name!r} ready; "
+                "check the name, or wait until it is loaded"
+            )
+        return Client(self._url, model=name, transport=self._transport)
+
+    def close(self) -> None:
+        """Close the connection, also for what `get_remote_model` returned."""
+        self._transport.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _ask(self, image: ImageInput, threshold: float, output: str) -> Tensors:
+        inputs = request_tensors(encode_image(image), threshold)
+        return self._transport.infer(self._model, inputs, [output])

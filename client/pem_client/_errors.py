@@ -1,0 +1,141 @@
+"""Every way a call can fail, and the one place that tells them apart.
+
+    PemError
+    ├── UrlError           the address is not grpc://host:port or http://host:port
+    ├── ImageError         the picture cannot be read, encoded, or does not fit its masks
+    ├── InvalidRequest     the server refused what was sent; sending it again cannot help
+    ├── ServerUnavailable  nobody answers there, or the model is unknown or not ready
+    ├── Overloaded         the queue is full, or the request waited in it for too long
+    ├── DeadlineExceeded   no answer within the client's time limit
+    └── ServerError        the server failed, or answered something else than agreed
+
+`UrlError` and `ImageError` are `ValueError`s too. The text of each is one sentence for a person.
+"""
+
+import re
+
+from tritonclient.utils import InferenceServerException
+
+
+class PemError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class UrlError(PemError, ValueError):
+    """The address is not grpc://host:port or http://host:port."""
+
+
+class ImageError(PemError, ValueError):
+    """The picture cannot be read or encoded, or does not fit its masks."""
+
+
+class InvalidRequest(PemError):
+    """The server refused what was sent; sending it again cannot help."""
+
+
+class ServerUnavailable(PemError):
+    """Nobody answers at the address, or the model is unknown or not ready there."""
+
+
+class Overloaded(PemError):
+    """The server's queue is full, or the request waited in it for too long; try again later."""
+
+
+class DeadlineExceeded(PemError):
+    """No answer within the client's time limit."""
+
+
+class ServerError(PemError):
+    """The server failed, or answered something else than agreed."""
+
+
+# Names are gRPC status codes, numbers HTTP ones (504 and 502 come from proxies).
+KIND_OF_STATUS: dict[str, type[PemError]] = {
+    "CANCELLED": ServerError,
+    "UNKNOWN": ServerError,
+    "INVALID_ARGUMENT": InvalidRequest,
+    "DEADLINE_EXCEEDED": DeadlineExceeded,
+    "NOT_FOUND": ServerUnavailable,
+    "ALREADY_EXISTS": ServerError,
+    "PERMISSION_DENIED": ServerError,
+    "RESOURCE_EXHAUSTED": Overloaded,
+    "FAILED_PRECONDITION": ServerError,
+    "ABORTED": ServerError,
+    "OUT_OF_RANGE": ServerError,
+    "UNIMPLEMENTED": ServerError,
+    "INTERNAL": ServerError,
+    "UNAVAILABLE": ServerUnavailable,
+    "DATA_LOSS": ServerError,
+    "UNAUTHENTICATED": ServerError,
+    "400": InvalidRequest,
+    "404": ServerUnavailable,
+    "408": DeadlineExceeded,
+    "413": InvalidRequest,
+    "429": Overloaded,
+    "500": ServerError,
+    "502": ServerUnavailable,
+    "503": ServerUnavailable,
+    "504": DeadlineExceeded,
+}
+
+_SENTENCES: dict[type[PemError], str] = {
+    InvalidRequest: "{reason}",
+    ServerUnavailable: "no model answers at {url} ({reason}); start the server, or check its "
+    "address and the model's name",
+    Overloaded: "the server at {url} is overloaded ({reason}); try again later",
+    DeadlineExceeded: "no answer from {url} within {timeout_s:g} s; give it more time, or check it",
+    ServerError: "the server at {url} failed: {reason}",
+}
+
+# What Triton puts before a step's own sentence, in any order and number.
+_PREFIXES = re.compile(r"^(?:in ensemble '[^']*', *|\[request id: [^\]]*\] *)+")
+# Triton answers UNAVAILABLE (503) for these two as well as for a model that is not there.
+_QUEUE = re.compile(r"maximum queue size|timeout expired", re.IGNORECASE)
+# gRPC tells its whole search for an address; only the last cause says something.
+_NO_CONNECTION = re.compile(r"^(?:failed to connect|errors resolving).*: (?P<cause>.+?)\]?$", re.S)
+
+
+def as_pem_error(
+    error: Exception, url: str, timeout_s: float, broken: type[Exception] = ConnectionError
+) -> PemError:
+    """The `PemError` for whatever a call over the wire raised.
+
+    `broken` is the exception by which a transport says that the other side hung up or does not
+    speak its protocol.
+    """
+    if isinstance(error, PemError):
+        return error
+    if isinstance(error, InferenceServerException):
+        kind, reason = _judge_answer(error)
+    elif isinstance(error, TimeoutError):
+        kind, reason = DeadlineExceeded, ""
+    elif isinstance(error, OSError | broken):
+        kind, reason = ServerUnavailable, _cause(error)
+    else:
+        kind, reason = ServerError, f"{type(error).__name__}: {error}"
+    return kind(_SENTENCES[kind].format(reason=reason, url=url, timeout_s=timeout_s))
+
+
+def _judge_answer(error: InferenceServerException) -> tuple[type[PemError], str]:
+    status = str(error.status()).removeprefix("StatusCode.")
+    kind = KIND_OF_STATUS.get(status, ServerError)
+    if error.debug_details() is not None and status.isdecimal():  # a body that is not Triton's
+        return kind, f"HTTP status {status}"
+    reason = _sentence(error.message() or f"status {status}")
+    if kind is ServerUnavailable and _QUEUE.search(reason):
+        return Overloaded, reason
+    return kind, reason
+
+
+def _sentence(message: str) -> str:
+    """The server's own first line: without prefixes, without the traceback of a failed step."""
+    message = _PREFIXES.sub("", message.strip())
+    if found := _NO_CONNECTION.match(message):
+        message = found["cause"]
+    return message.partition("\n")[0].strip()
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{type(error).__name__}: the connection broke, or the answer is not of this protocol"

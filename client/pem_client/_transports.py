@@ -1,0 +1,165 @@
+"""How tensors travel: tritonclient, over gRPC and over HTTP."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
+
+from tritonclient.utils import np_to_triton_dtype
+
+from ._errors import PemError, UrlError, as_pem_error
+from ._protocol import Tensors, parse_url
+
+# Giving any channel argument drops all of tritonclient's, so the limits must be said again:
+# without them gRPC refuses answers over 4 MB. -1 is no limit. A restarted server is found again
+# within a second; gRPC's own back-off grows to two minutes.
+GRPC_CHANNEL_ARGS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+
+
+class Transport(Protocol):
+    """What a `Client` needs from the wire; failures are `PemError`s."""
+
+    def infer(self, model: str, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        """One round trip: named input tensors to the named output tensors."""
+        ...
+
+    def is_model_ready(self, model: str) -> bool:
+        """Whether the server has this model loaded."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection; a second call does nothing."""
+        ...
+
+
+class AsyncTransport(Protocol):
+    """What an `AsyncClient` needs from the wire; failures are `PemError`s."""
+
+    async def infer(self, model: str, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        """One round trip: named input tensors to the named output tensors."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        ...
+
+
+def open_transport(url: str, timeout_s: float) -> Transport:
+    """The transport for an address; it connects at the first call."""
+    scheme, address = parse_url(url)
+    # Imported late: each wire brings its own stack, and a program uses one of them.
+    if scheme == "grpc":
+        import tritonclient.grpc as triton_grpc
+
+        client = triton_grpc.InferenceServerClient(address, channel_args=GRPC_CHANNEL_ARGS)
+        return _Blocking(
+            triton_grpc, client, url, timeout_s, call_limit={"client_timeout": timeout_s}
+        )
+    import gevent  # type: ignore[import-untyped]
+    import tritonclient.http as triton_http
+    from geventhttpclient.response import HTTPParseError
+
+    # Ctrl-C reaches the caller as everywhere; gevent would print it, too.
+    hub = gevent.get_hub()
+    hub.NOT_ERROR = tuple({*hub.NOT_ERROR, KeyboardInterrupt})
+    client = triton_http.InferenceServerClient(
+        address, connection_timeout=timeout_s, network_timeout=timeout_s
+    )
+    transport = _Blocking(triton_http, client, url, timeout_s, broken=HTTPParseError)
+    # The limits above hold for each read of the socket; this one for the whole call.
+    transport.deadline = lambda: gevent.Timeout(timeout_s, TimeoutError)
+    return transport
+
+
+def open_async_transport(url: str, timeout_s: float) -> AsyncTransport:
+    """The transport for asyncio, to be called inside the event loop; gRPC only."""
+    scheme, address = parse_url(url)
+    if scheme != "grpc":  # tritonclient's HTTP client for asyncio blocks the loop on large bodies
+        raise UrlError(f"AsyncClient speaks gRPC only: give it grpc://host:port, got {url!r}")
+    import tritonclient.grpc.aio as triton_grpc
+
+    client = triton_grpc.InferenceServerClient(address, channel_args=GRPC_CHANNEL_ARGS)
+    return _Asyncio(triton_grpc, client, url, timeout_s, call_limit={"client_timeout": timeout_s})
+
+
+class _TritonClient:
+    """One tritonclient client of any kind, its exceptions translated.
+
+    call_limit: further arguments of each call. broken: the exception by which the library says
+    that the other side hung up or speaks another protocol.
+    """
+
+    def __init__(
+        self,
+        triton: Any,
+        client: Any,
+        url: str,
+        timeout_s: float,
+        *,
+        call_limit: dict[str, float] | None = None,
+        broken: type[Exception] = ConnectionError,
+    ) -> None:
+        self._triton = triton
+        self._client = client
+        self._url = url
+        self._timeout_s = timeout_s
+        self._call_limit = call_limit or {}
+        self._broken = broken
+        self._closed = False
+
+    def _arguments(self, model: str, inputs: Tensors, outputs: Sequence[str]) -> dict[str, Any]:
+        tensors = []
+        for name, values in inputs.items():
+            datatype = np_to_triton_dtype(values.dtype)
+            tensor = self._triton.InferInput(name, list(values.shape), datatype)
+            tensors.append(tensor.set_data_from_numpy(values))
+        return {
+            "model_name": model,
+            "inputs": tensors,
+            "outputs": [self._triton.InferRequestedOutput(name) for name in outputs],
+            # Microseconds: the server drops a request that nobody waits for any more.
+            "timeout": max(1, round(self._timeout_s * 1e6)),
+            **self._call_limit,
+        }
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        if self._closed:
+            raise PemError("this client is closed; make a new one")
+        try:
+            yield
+        # Whatever the libraries below raise, a caller has one tree to catch.
+        except Exception as error:
+            raise as_pem_error(error, self._url, self._timeout_s, self._broken) from error
+
+
+class _Blocking(_TritonClient):
+    deadline: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+    def infer(self, model: str, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        with self._translated(), self.deadline():
+            answer = self._client.infer(**self._arguments(model, inputs, outputs))
+            return {name: answer.as_numpy(name) for name in outputs}
+
+    def is_model_ready(self, model: str) -> bool:
+        with self._translated(), self.deadline():
+            return bool(self._client.is_model_ready(model, **self._call_limit))
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._client.close()
+
+
+class _Asyncio(_TritonClient):
+    async def infer(self, model: str, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        with self._translated():
+            answer = await self._client.infer(**self._arguments(model, inputs, outputs))
+            return {name: answer.as_numpy(name) for name in outputs}
+
+    async def close(self) -> None:
+        self._closed = True
+        await self._client.close()

@@ -1,0 +1,76 @@
+"""Made-up answers, and a server that is a Python object."""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from pem_client import Detection, Detections
+
+
+@pytest.fixture
+def png() -> Callable[[Any], bytes]:
+    """Encode an array as PNG: bool as 1 bit, uint8 as grey."""
+
+    def encode(values: NDArray[Any]) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(values).save(buffer, format="PNG")
+        return buffer.getvalue()
+
+    return encode
+
+
+@pytest.fixture
+def street(png: Callable[[Any], bytes]) -> Detections:
+    """A picture of 40 x 60 pixels: sky over the upper half, road on the left of the lower one."""
+    sky, road = np.zeros((2, 40, 60), bool)
+    sky[:20] = True
+    road[20:, :30] = True
+    return Detections(
+        (
+            Detection((0, 0, 60, 20), 0.9312500238418579, 2, "sky", png(sky)),
+            Detection((0, 20, 30, 40), 0.75, 6, "road, route", png(road)),
+        ),
+        {"preprocess": 0.004, "inference": 0.031, "postprocess": 0.0035},
+    )
+
+
+@dataclass
+class FakeTransport:
+    """Answers with `outputs`, or raises `error`; keeps what it was asked."""
+
+    outputs: dict[str, NDArray[Any]]
+    error: Exception | None = None
+    models: Sequence[str] = ("fai-pem-m-ade",)
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    closed: bool = False
+
+    def infer(self, model: str, inputs: Any, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+        self.asked.append({"model": model, "outputs": list(outputs), **inputs})
+        if self.error:
+            raise self.error
+        return self.outputs
+
+    def is_model_ready(self, model: str) -> bool:
+        return model in self.models
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def transport(street: Detections, png: Callable[[Any], bytes]) -> FakeTransport:
+    """A server that sees the street in every picture."""
+    class_map = np.zeros((40, 60), np.uint8)
+    class_map[:20], class_map[20:, :30] = 3, 7
+    return FakeTransport(
+        {
+            "detections": np.array([[street.to_json().encode()]], dtype=object),
+            "segmentation": np.array([[png(class_map)]], dtype=object),
+        }
+    )

@@ -1,0 +1,213 @@
+"""The command line: what it prints, where, and how it ends."""
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pem_client import (
+    Client,
+    Detections,
+    InvalidRequest,
+    ServerUnavailable,
+    class_colour,
+    format_table,
+)
+from pem_client.cli import main
+
+
+@pytest.fixture
+def server(transport, monkeypatch):
+    """Let the command line speak to the fake server."""
+    monkeypatch.setattr("pem_client.cli.Client", partial(Client, transport=transport))
+    return transport
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "street.png"
+    Image.new("RGB", (60, 40), (100, 100, 100)).save(path)
+    return path
+
+
+@pytest.fixture
+def closed_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_one_picture_prints_its_table(server, street, picture, capsys):
+    assert main(["segment", str(picture)]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{format_table(street)}\n"
+    assert err == ""
+    assert server.asked[0]["image"].item() == picture.read_bytes()
+    assert server.asked[0]["threshold"].item() == 0.5
+    assert server.closed
+
+
+def test_several_pictures_have_a_header_each(server, street, picture, tmp_path, capsys):
+    other = tmp_path / "other.png"
+    other.write_bytes(picture.read_bytes())
+    assert main(["segment", str(picture), str(other), "--threshold", "0.25"]) == 0
+    table = format_table(street)
+    assert capsys.readouterr().out == f"{picture}:\n{table}\n{other}:\n{table}\n"
+    assert [asked["threshold"].item() for asked in server.asked] == [0.25, 0.25]
+
+
+def test_json_is_one_document_a_line(server, street, picture, capsys):
+    assert main(["segment", "--json", str(picture), str(picture)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    document = json.loads(lines[0])
+    assert document.pop("image") == str(picture)
+    assert Detections.from_json(json.dumps(document)) == street
+
+
+def test_the_overlay_of_one_picture_is_written_where_it_was_asked_for(
+    server, picture, tmp_path, capsys
+):
+    target = tmp_path / "new folder" / "drawn.png"
+    assert main(["segment", str(picture), "--overlay", str(target)]) == 0
+    assert capsys.readouterr().err == f"overlay: {target}\n"
+    with Image.open(target) as drawn:
+        half_sky = tuple(50 + channel // 2 for channel in class_colour(2))
+        assert drawn.getpixel((2, 2)) == half_sky
+
+
+def test_the_overlays_of_several_pictures_go_into_a_folder(server, picture, tmp_path):
+    other = tmp_path / "other.jpg"
+    Image.new("RGB", (60, 40)).save(other)
+    folder = tmp_path / "overlays"
+    assert main(["segment", str(picture), str(other), "--overlay", str(folder)]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["other.png", "street.png"]
+
+
+def test_one_overlay_goes_into_a_folder_that_is_there(server, picture, tmp_path):
+    folder = tmp_path / "overlays"
+    folder.mkdir()
+    assert main(["segment", str(picture), "--overlay", str(folder)]) == 0
+    assert [path.name for path in folder.iterdir()] == ["street.png"]
+
+
+def test_two_overlays_of_one_name_are_refused_before_anything_is_sent(
+    server, picture, tmp_path, capsys
+):
+    assert main(["segment", str(picture), str(picture), "--overlay", str(tmp_path / "o")]) == 1
+    assert capsys.readouterr().err.startswith("pem-client: two pictures would both become ")
+    assert not server.asked
+
+
+@pytest.mark.parametrize("name", ["drawn.nonsense", "drawn", "blocked/drawn.png"])
+def test_an_overlay_that_cannot_be_written_is_one_line(server, picture, tmp_path, capsys, name):
+    (tmp_path / "blocked").write_text("a file where a folder should be")
+    assert main(["segment", str(picture), "--overlay", str(tmp_path / name)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"pem-client: cannot write {tmp_path / name}: ")
+    assert error.count("\n") == 1
+
+
+def test_a_missing_file_is_one_line_and_does_not_stop_the_others(
+    server, street, picture, tmp_path, capsys
+):
+    missing = tmp_path / "missing.jpg"
+    assert main(["segment", str(missing), str(picture)]) == 1
+    out, err = capsys.readouterr()
+    assert err == f"pem-client: {missing}: No such file or directory\n"
+    assert format_table(street) in out
+
+
+def test_a_broken_picture_is_told_with_its_name(server, picture, capsys):
+    server.error = InvalidRequest("image must be a picture")
+    assert main(["segment", str(picture), str(picture)]) == 1
+    out, err = capsys.readouterr()
+    assert err == f"pem-client: {picture}: image must be a picture\n" * 2
+    assert out == ""
+
+
+def test_a_server_that_is_gone_ends_the_command_at_once(server, picture, capsys):
+    server.error = ServerUnavailable("nobody there")
+    assert main(["segment", str(picture), str(picture)]) == 1
+    assert capsys.readouterr().err == "pem-client: nobody there\n"
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_a_server_that_is_down_is_one_line(picture, closed_port, capsys, scheme):
+    url = f"{scheme}://127.0.0.1:{closed_port}"
+    assert main(["segment", str(picture), "--url", url]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"pem-client: no model answers at {url} (Connection refused); ")
+    assert error.count("\n") == 1
+
+
+def test_an_address_of_another_scheme_is_one_line(picture, capsys):
+    assert main(["segment", str(picture), "--url", "ftp://here:21"]) == 1
+    assert capsys.readouterr().err.startswith("pem-client: the server's address must be ")
+
+
+def test_ctrl_c_is_quiet(server, picture, capsys):
+    server.error = KeyboardInterrupt()
+    assert main(["segment", str(picture)]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_reader_that_went_away_is_quiet(server, picture, capsys, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert main(["segment", "--json", str(picture)]) == 141
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_full_disk_under_stdout_is_one_line(server, picture, capsys, monkeypatch):
+    with open("/dev/full", "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert main(["segment", str(picture)]) == 1
+    assert capsys.readouterr().err == (
+        "pem-client: cannot print the result: No space left on device\n"
+    )
+
+
+def test_a_file_name_that_is_not_utf8_does_not_stop_the_output(server, tmp_path, monkeypatch):
+    names = [os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"), str(tmp_path / "b.png")]
+    for name in names:
+        with open(name, "wb") as file:
+            file.write(b"jpeg")
+    buffer = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding="utf-8"))
+    assert main(["segment", *names]) == 0
+    assert b"/?.png:\n" in buffer.getvalue()
+
+
+@pytest.mark.parametrize("argv", [[], ["segment"], ["segment", "a.jpg", "--threshold", "high"]])
+def test_a_command_that_is_not_understood_shows_the_usage(argv, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: pem-client")
+
+
+def test_the_package_runs_as_a_module(tmp_path):
+    command = [sys.executable, "-m", "pem_client", "segment", str(tmp_path / "missing.jpg")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == f"pem-client: {tmp_path}/missing.jpg: No such file or directory\n"
+
+
+def test_the_masks_of_another_picture_are_one_line(server, tmp_path, capsys):
+    other = tmp_path / "other.png"
+    Image.fromarray(np.zeros((4, 6), np.uint8)).save(other)
+    assert main(["segment", str(other), "--overlay", str(tmp_path / "o.png")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"pem-client: {other}: the picture must be the one that was segmented")

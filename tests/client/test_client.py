@@ -1,0 +1,130 @@
+"""Client and AsyncClient over a server that is a Python object."""
+
+import asyncio
+import re
+
+import numpy as np
+import pytest
+
+from pem_client import AsyncClient, Client, Detections, Overloaded, PemError, ServerUnavailable
+
+
+class AsyncFake:
+    """The fake server for asyncio: answers after the loop had a turn."""
+
+    def __init__(self, transport):
+        self.blocking = transport
+        self.running = self.most_running = 0
+
+    async def infer(self, model, inputs, outputs):
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        await asyncio.sleep(0.01)
+        self.running -= 1
+        return self.blocking.infer(model, inputs, outputs)
+
+    async def close(self):
+        self.blocking.close()
+
+
+def test_infer_sends_the_picture_and_the_threshold_and_returns_what_was_found(transport, street):
+    with Client(transport=transport) as client:
+        assert client.infer(b"jpeg") == street
+    (asked,) = transport.asked
+    assert asked["model"] == "fai-pem-m-ade"
+    assert asked["outputs"] == ["detections"]
+    assert asked["image"].item() == b"jpeg"
+    assert asked["threshold"].item() == 0.5
+
+
+def test_segment_asks_for_the_class_map_only(transport):
+    with Client(transport=transport) as client:
+        class_map = client.segment(b"jpeg", threshold=0.25)
+    assert transport.asked[0]["outputs"] == ["segmentation"]
+    assert transport.asked[0]["threshold"].item() == 0.25
+    assert (class_map.shape, class_map.dtype) == ((40, 60), np.uint8)
+    assert class_map[0, 0] == 3
+
+
+def test_the_model_cards_snippet_works_with_another_first_line(
+    transport, street, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("pem_client._client.open_transport", lambda url, timeout_s: transport)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "image.jpg").write_bytes(b"jpeg")
+
+    focoos = Client("127.0.0.1:8001")
+    model = focoos.get_remote_model("fai-pem-m-ade")
+    predictions = model.infer("./image.jpg", threshold=0.5)
+    print(predictions)
+
+    assert capsys.readouterr().out == f"{street}\n"
+
+
+def test_a_remote_model_is_asked_under_its_own_name(transport):
+    transport.models = ("fai-pem-m-ade", "another")
+    with Client(transport=transport) as client:
+        client.get_remote_model("another").infer(b"jpeg")
+        client.infer(b"jpeg")
+    assert [asked["model"] for asked in transport.asked] == ["another", "fai-pem-m-ade"]
+
+
+def test_a_model_that_is_not_ready_is_said_at_once(transport):
+    client = Client("grpc://here:1", transport=transport)
+    with pytest.raises(ServerUnavailable, match=r"grpc://here:1 has no model 'nope' ready"):
+        client.get_remote_model("nope")
+    assert not transport.asked
+
+
+def test_leaving_the_context_closes_the_connection(transport):
+    with Client(transport=transport):
+        assert not transport.closed
+    assert transport.closed
+
+
+def test_what_the_transport_raises_reaches_the_caller(transport):
+    transport.error = Overloaded("later")
+    with Client(transport=transport) as client, pytest.raises(Overloaded, match="later"):
+        client.infer(b"jpeg")
+
+
+@pytest.mark.parametrize("make", [Client, AsyncClient])
+@pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf")])
+def test_a_time_limit_must_be_positive(make, timeout_s):
+    with pytest.raises(ValueError, match="timeout_s must be seconds above 0 and finite"):
+        make("grpc://127.0.0.1:1", timeout_s=timeout_s)
+
+
+def test_async_calls_give_the_same_results_and_run_at_the_same_time(transport, street, tmp_path):
+    path = tmp_path / "image.jpg"
+    path.write_bytes(b"jpeg")
+    fake = AsyncFake(transport)
+
+    async def ask():
+        async with AsyncClient(transport=fake) as client:
+            return await asyncio.gather(
+                client.infer(path), client.infer(b"jpeg", 0.25), client.segment(b"jpeg")
+            )
+
+    first, second, class_map = asyncio.run(ask())
+    assert first == second == street
+    assert class_map[39, 0] == 7
+    assert fake.most_running == 3
+    assert sorted(asked["threshold"].item() for asked in transport.asked) == [0.25, 0.5, 0.5]
+    assert {asked["image"].item() for asked in transport.asked} == {b"jpeg"}
+    assert transport.closed
+
+
+def test_an_async_client_that_is_not_open_says_how_to_open_it():
+    sentence = re.escape("write `async with AsyncClient(url) as client`")
+    with pytest.raises(PemError, match=sentence):
+        asyncio.run(AsyncClient("grpc://127.0.0.1:1").infer(b"jpeg"))
+
+
+def test_an_async_client_refuses_http():
+    async def ask() -> Detections:
+        async with AsyncClient("http://127.0.0.1:8000") as client:
+            return await client.infer(b"jpeg")
+
+    with pytest.raises(PemError, match="gRPC only"):
+        asyncio.run(ask())

@@ -1,0 +1,165 @@
+"""Pictures in: what is sent as it is, what is encoded, what is refused."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from pem_client import ImageError
+from pem_client._image import encode_image, upright_rgb
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+ORIENTATION = 0x0112
+TURNED = 6  # EXIF: the picture must be turned clockwise to stand upright
+
+
+def jpeg(orientation: int | None = None) -> bytes:
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[ORIENTATION] = orientation
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).save(buffer, format="JPEG", exif=exif)
+    return buffer.getvalue()
+
+
+def decode(encoded: bytes) -> Image.Image:
+    picture = Image.open(io.BytesIO(encoded))
+    assert picture.format == "PNG"
+    return picture
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture at all", jpeg()])
+def test_bytes_and_files_are_sent_unchanged(tmp_path, content):
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(content)
+    assert encode_image(content) == encode_image(path) == encode_image(str(path)) == content
+
+
+@pytest.mark.parametrize("array", [PIXELS, PIXELS[:, :, 0], PIXELS[::-1, ::2], PIXELS[:1, :1]])
+def test_an_array_arrives_pixel_for_pixel(array):
+    assert np.array_equal(np.asarray(decode(encode_image(array))), array)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_a_pil_image_arrives_pixel_for_pixel(mode):
+    image = Image.fromarray(PIXELS).convert(mode)
+    sent = decode(encode_image(image))
+    assert sent.mode == mode
+    assert sent.tobytes() == image.tobytes()
+
+
+def test_sixteen_bits_stay_sixteen_bits():
+    deep = np.arange(0, 60000, 1000, dtype=np.uint16).reshape(6, 10)
+    assert np.array_equal(np.asarray(decode(encode_image(Image.fromarray(deep)))), deep)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "HSV", "F"])
+def test_what_png_cannot_hold_is_sent_as_rgb(mode):
+    image = Image.fromarray(PIXELS).convert(mode)
+    sent = decode(encode_image(image))
+    assert sent.mode == "RGB"
+    assert sent.tobytes() == image.convert("RGB").tobytes()
+
+
+def test_a_turned_pil_image_is_sent_upright():
+    sent = decode(encode_image(Image.open(io.BytesIO(jpeg(TURNED)))))
+    assert sent.size == (6, 9)
+    assert sent.getexif().get(ORIENTATION, 1) == 1
+
+
+@pytest.mark.parametrize("kind", ["path", "bytes", "pil"])
+def test_an_overlay_is_drawn_on_the_upright_picture(tmp_path, kind):
+    path = tmp_path / "turned.jpg"
+    path.write_bytes(jpeg(TURNED))
+    encoded = path.read_bytes()
+    image = {"path": path, "bytes": encoded, "pil": Image.open(io.BytesIO(encoded))}[kind]
+    plain = np.asarray(Image.open(io.BytesIO(jpeg())))
+    assert np.array_equal(np.asarray(upright_rgb(image)), np.rot90(plain, -1))
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_orientation_is_turned_as_pillow_turns_it(orientation):
+    turned = Image.open(io.BytesIO(jpeg(orientation)))
+    expected = ImageOps.exif_transpose(turned)
+    assert upright_rgb(turned).tobytes() == expected.tobytes()
+    assert upright_rgb(turned).size == expected.size
+
+
+def test_damage_elsewhere_in_the_exif_does_not_stop_the_turn():
+    exif = Image.Exif()
+    exif[ORIENTATION], exif[0x010F] = TURNED, "a maker"
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).save(buffer, format="JPEG", exif=exif)
+    damaged = bytearray(buffer.getvalue())
+    damaged[damaged.index(b"Exif") + 17] = 0  # the type of the maker's tag, which is then no type
+    assert upright_rgb(bytes(damaged)).size == (6, 9)
+
+
+def test_exif_that_cannot_be_read_leaves_the_picture_as_it_lies(monkeypatch):
+    image = Image.fromarray(PIXELS)
+    monkeypatch.setattr(image, "getexif", lambda: 1 / 0)
+    assert upright_rgb(image).tobytes() == PIXELS.tobytes()
+
+
+def test_sixteen_bits_are_scaled_and_transparency_lies_on_white_under_an_overlay():
+    assert upright_rgb(Image.fromarray(np.full((1, 1), 0x8080, np.uint16))).getpixel((0, 0)) == (
+        0x80,
+        0x80,
+        0x80,
+    )
+    clear = Image.new("RGBA", (1, 1), (200, 0, 0, 0))
+    assert upright_rgb(clear).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_an_overlay_never_draws_on_the_array_that_was_given():
+    array = PIXELS.copy()
+    upright_rgb(array).paste("black", (0, 0, 9, 6))
+    assert np.array_equal(array, PIXELS)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((0, 5, 3), np.uint8),
+        np.zeros((4, 5, 4), np.uint8),
+        np.zeros((1, 4, 5, 3), np.uint8),
+        np.zeros(5, np.uint8),
+        np.zeros((4, 5, 3), np.float32),
+        np.zeros((4, 5), bool),
+    ],
+)
+def test_an_array_of_another_form_is_refused_with_what_arrived(array):
+    with pytest.raises(ImageError, match=r"must be \(H, W, 3\) .* convert it first") as caught:
+        encode_image(array)
+    assert f"got {array.shape} {array.dtype}" in str(caught.value)
+
+
+@pytest.mark.parametrize("thing", [None, 3, [[1, 2], [3, 4]], io.BytesIO(b"")])
+def test_another_type_is_refused_by_its_name(thing):
+    with pytest.raises(ImageError, match=f"got {type(thing).__name__}"):
+        encode_image(thing)
+
+
+def test_an_unreadable_path_is_refused_by_its_name(tmp_path):
+    with pytest.raises(ImageError, match=r"cannot read .*missing\.jpg: No such file"):
+        encode_image(tmp_path / "missing.jpg")
+    with pytest.raises(ImageError, match="Is a directory"):
+        encode_image(tmp_path)
+    with pytest.raises(ImageError, match="null"):
+        encode_image("a\0b")
+
+
+@pytest.mark.parametrize("encoded", [b"", b"text", jpeg()[:200]])
+def test_a_broken_picture_has_no_overlay(encoded):
+    with pytest.raises(ImageError, match="cannot decode the picture") as caught:
+        upright_rgb(encoded)
+    assert "0x" not in str(caught.value)
+
+
+def test_a_truncated_pil_image_is_an_image_error():
+    with (
+        Image.open(io.BytesIO(jpeg()[:-40])) as image,
+        pytest.raises(ImageError, match="truncated"),
+    ):
+        encode_image(image)

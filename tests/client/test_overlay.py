@@ -1,0 +1,128 @@
+"""The overlay on pictures of one colour, where every changed pixel can be told."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pem_client import Detection, Detections, ImageError, class_colour
+
+HEIGHT, WIDTH = 240, 320
+
+
+def overlay(detections, grey=100):
+    picture = np.full((HEIGHT, WIDTH, 3), grey, np.uint8)
+    return np.asarray(Detections(detections, {}).overlay(picture))
+
+
+def mixed(grey, cls_id):
+    return [grey // 2 + channel // 2 for channel in class_colour(cls_id)]
+
+
+@pytest.fixture
+def segment(png):
+    """Make a detection of a rectangle."""
+
+    def make(x1, y1, x2, y2, *, cls_id=0, conf=0.9, label="wall", shape=(HEIGHT, WIDTH)):
+        mask = np.zeros(shape, bool)
+        mask[y1:y2, x1:x2] = True
+        return Detection((x1, y1, x2, y2), conf, cls_id, label, png(mask))
+
+    return make
+
+
+def test_nothing_found_leaves_the_picture_as_it_is():
+    assert (overlay([]) == 100).all()
+
+
+def test_a_segment_is_tinted_with_its_class_colour_and_the_rest_is_not(segment):
+    drawn = overlay([segment(0, 0, WIDTH // 2, HEIGHT, cls_id=12)])
+    assert drawn[10, 10].tolist() == mixed(100, 12)
+    assert drawn[10, WIDTH - 10].tolist() == [100, 100, 100]
+
+
+def test_the_best_score_lies_on_top_whatever_the_order(segment):
+    low, high = segment(0, 0, 300, 200, conf=0.6), segment(0, 0, 300, 200, conf=0.9, cls_id=5)
+    for order in ([low, high], [high, low]):
+        assert overlay(order)[5, 5].tolist() == mixed(100, 5)
+
+
+@pytest.mark.parametrize("grey", [0, 255])
+def test_an_outline_shows_on_black_and_on_white(segment, grey):
+    pale = segment(100, 100, 200, 200, cls_id=1)
+    left_to_right = overlay([pale], grey)[195, 95:105].tolist()
+    light, dark = [grey // 2 + 127] * 3, [channel // 2 for channel in mixed(grey, 1)]
+    assert left_to_right == [[grey] * 3] * 4 + [light, dark] + [mixed(grey, 1)] * 4
+
+
+def test_segments_of_one_class_are_told_apart_by_an_outline(segment):
+    halves = [segment(0, 0, 160, 240), segment(160, 0, 320, 240, conf=0.8)]
+    row = overlay(halves)[5, 155:165].tolist()
+    tint = mixed(100, 0)
+    light, dark = [channel // 2 + 127 for channel in tint], [channel // 2 for channel in tint]
+    assert row == [tint] * 4 + [light, dark] + [tint] * 4
+
+
+def test_a_name_stands_in_the_middle_of_its_segment_on_its_full_colour(segment):
+    drawn = overlay([segment(0, 0, 150, HEIGHT, cls_id=7, label="bed")])
+    full = (drawn == class_colour(7)).all(axis=2)
+    rows, columns = np.nonzero(full)
+    assert abs(columns.mean() - 75) < 8
+    assert abs(rows.mean() - HEIGHT / 2) < 8
+    assert not full[:, 150:].any()
+
+
+def test_the_name_of_a_bent_segment_stands_in_the_middle_of_an_arm(png):
+    mask = np.zeros((HEIGHT, WIDTH), bool)  # an L, whose centre of mass lies outside of it
+    mask[:, :80] = True
+    mask[180:, :] = True
+    drawn = overlay([Detection((0, 0, WIDTH, HEIGHT), 0.9, 7, "bed", png(mask))])
+    rows, columns = np.nonzero((drawn == class_colour(7)).all(axis=2))
+    x, y = round(columns.mean()), round(rows.mean())
+    assert mask[y - 25 : y + 25, x - 25 : x + 25].all()
+
+
+def named(drawn, cls_id):
+    """(rows, columns) of the pixels in the full colour of a class, which only its name has."""
+    return np.nonzero((drawn == class_colour(cls_id)).all(axis=2))
+
+
+def test_names_cover_neither_each_other_nor_stand_off_their_segments(segment):
+    planks = [segment(100, 90 + 4 * k, 200, 94 + 4 * k, cls_id=k, conf=0.9) for k in range(12)]
+    planks[5] = segment(100, 110, 200, 114, cls_id=5, conf=0.95)
+    drawn = overlay(planks)
+    seen = [k for k in range(12) if named(drawn, k)[0].size]
+    assert 5 in seen
+    assert 2 <= len(seen) < 12
+    for k in seen:
+        assert named(drawn, k)[0].size == named(overlay([planks[k]]), k)[0].size
+        rows = named(drawn, k)[0]
+        assert rows.min() < 94 + 4 * k
+        assert rows.max() >= 90 + 4 * k
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 400), (400, 1), (7, 9)])
+def test_tiny_and_narrow_pictures_can_be_drawn_on(segment, shape):
+    found = segment(0, 0, shape[1], shape[0], shape=shape)
+    picture = Detections((found,), {}).overlay(np.zeros((*shape, 3), np.uint8))
+    assert picture.size == (shape[1], shape[0])
+
+
+def test_a_mask_without_a_pixel_draws_nothing(segment):
+    assert (overlay([segment(5, 5, 5, 5)]) == 100).all()
+
+
+def test_a_picture_of_another_size_is_refused_with_both_sizes(segment):
+    found = Detections((segment(0, 0, 5, 5, shape=(10, 20)),), {})
+    with pytest.raises(ImageError, match=r"\(20, 10\), that of the masks \(10, 20\)"):
+        found.overlay(np.zeros((20, 10, 3), np.uint8))
+
+
+def test_an_overlay_of_a_turned_photograph_fits_the_upright_masks(segment):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(buffer, format="JPEG", exif=exif)
+    found = Detections((segment(0, 0, 5, 5, shape=(30, 20)),), {})
+    assert found.overlay(buffer.getvalue()).size == (20, 30)
