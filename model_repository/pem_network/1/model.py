@@ -1,0 +1,52 @@
+"""Triton adapter of `inference`: the images of all requests in one run of the network."""
+
+import json
+import traceback
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from .inference import OUTPUTS, Network
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        parameters = json.loads(args["model_config"])["parameters"]
+        threads = int(parameters["threads"]["string_value"])
+        try:
+            self.network = Network(Path(__file__).with_name("model.onnx"), threads)
+        except FileNotFoundError as error:
+            raise pb_utils.TritonModelException(str(error)) from None
+
+    def execute(self, requests):
+        waiting = [request for request in requests if not request.is_cancelled()]
+        answers = dict(zip(map(id, waiting), self._respond(waiting), strict=True))
+        cancelled = ("the request was cancelled", pb_utils.TritonError.CANCELLED)
+        return [answers.get(id(request)) or _failure(*cancelled) for request in requests]
+
+    def _respond(self, requests):
+        if not requests:
+            return []
+        try:
+            images = [
+                pb_utils.get_input_tensor_by_name(request, "image").as_numpy()
+                for request in requests
+            ]  # (N, 640, 640, 3) each; Triton has checked the shapes
+            outputs = self.network(np.concatenate(images))
+            ends = np.cumsum([len(batch) for batch in images])[:-1]
+            split = (np.split(output, ends) for output in outputs)
+            return [_response(own) for own in zip(*split, strict=True)]
+        except Exception:
+            pb_utils.Logger.log_error(traceback.format_exc())
+            sentence = "pem_network failed; the reason is in the server's log"
+            return [_failure(sentence, pb_utils.TritonError.INTERNAL) for _ in requests]
+
+
+def _response(arrays):
+    named = zip(OUTPUTS, arrays, strict=True)
+    return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in named])
+
+
+def _failure(sentence, code):
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(sentence, code))

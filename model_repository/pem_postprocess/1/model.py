@@ -1,0 +1,53 @@
+"""Triton adapter of `postprocessing`: index maps to detections."""
+
+import json
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from .postprocessing import InputError, detect, to_json
+
+MODEL_FOLDER = Path(__file__).parents[1]
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        parameters = json.loads(args["model_config"])["parameters"]
+        self.max_pixels = int(parameters["max_image_pixels"]["string_value"])
+        self.labels = (MODEL_FOLDER / "labels.txt").read_text(encoding="utf-8").splitlines()
+
+    def execute(self, requests):
+        return [self._respond(request) for request in requests]
+
+    def _respond(self, request):
+        if request.is_cancelled():
+            return _failure("the request was cancelled", pb_utils.TritonError.CANCELLED)
+        try:
+            arrival = time.monotonic()
+            tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+            clocks = tensors.pop("clock")  # (N, 2)
+            tensors.setdefault("threshold", None)
+            found = detect(**tensors, labels=self.labels, max_pixels=self.max_pixels)
+            end = time.monotonic()
+            answers = [
+                [to_json(detections, start, prepared, arrival, end)]
+                for detections, (start, prepared) in zip(found, clocks.tolist(), strict=True)
+            ]
+            return pb_utils.InferenceResponse(
+                [pb_utils.Tensor("detections", np.array(answers, dtype=object))]  # (N, 1)
+            )
+        except InputError as error:
+            return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
+        except Exception:
+            pb_utils.Logger.log_error(traceback.format_exc())
+            return _failure(
+                "pem_postprocess failed; the reason is in the server's log",
+                pb_utils.TritonError.INTERNAL,
+            )
+
+
+def _failure(sentence, code):
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(sentence, code))

@@ -1,0 +1,52 @@
+"""Triton adapter of `preprocessing`: encoded images to fitted images, geometries and clocks."""
+
+import json
+import time
+import traceback
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from .preprocessing import ImageError, Limits, prepare
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        config = json.loads(args["model_config"])
+        parameters = config["parameters"]
+        self.limits = Limits(
+            max_bytes=int(parameters["max_image_bytes"]["string_value"]),
+            max_pixels=int(parameters["max_image_pixels"]["string_value"]),
+        )
+        self.size = int(pb_utils.get_output_config_by_name(config, "fitted_image")["dims"][0])
+
+    def execute(self, requests):
+        return [self._respond(request) for request in requests]
+
+    def _respond(self, request):
+        if request.is_cancelled():
+            return _failure("the request was cancelled", pb_utils.TritonError.CANCELLED)
+        try:
+            start = time.monotonic()
+            image = pb_utils.get_input_tensor_by_name(request, "image").as_numpy()  # (N, 1)
+            fitted_image, geometry = prepare(image[:, 0], self.limits, self.size)
+            clock = np.tile([start, time.monotonic()], (len(image), 1))  # (N, 2)
+            return pb_utils.InferenceResponse(
+                [
+                    pb_utils.Tensor("fitted_image", fitted_image),
+                    pb_utils.Tensor("geometry", geometry),
+                    pb_utils.Tensor("clock", clock),
+                ]
+            )
+        except ImageError as error:
+            return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
+        except Exception:
+            pb_utils.Logger.log_error(traceback.format_exc())
+            return _failure(
+                "pem_preprocess failed; the reason is in the server's log",
+                pb_utils.TritonError.INTERNAL,
+            )
+
+
+def _failure(sentence, code):
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(sentence, code))

@@ -1,0 +1,163 @@
+"""From the bytes of image files to the network's input.
+
+Each image is checked, decoded, turned upright, brought to RGB, fitted into a square at the top left
+and padded. Bytes come from anyone, so what they cost is known before they are decoded.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+PIXEL_MEAN = (124, 116, 104)  # RGB, the mean that the network subtracts: padding becomes zero
+MAX_SIDE = 65_535  # JPEG's own limit; longer sides make the resize weights of one row huge
+# Files in use have about 10 scans. One more costs 10 bytes to send and 10 ms to decode at 64
+# megapixels, so without a limit a 20 MB file would keep this step busy for hours.
+MAX_JPEG_SCANS = 100
+
+Image.MAX_IMAGE_PIXELS = None  # replaced by Limits.max_pixels, which answers with a sentence
+
+_UPRIGHT = {  # EXIF orientation -> what undoes it; 1 and unknown values need nothing
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Markers that start a segment: no stuffing (00), no fill (FF), not TEM, RSTn, SOI: they have none.
+_JPEG_SEGMENT = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+
+
+class ImageError(ValueError):
+    """The client's image cannot be used; the text is a sentence for the client."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one image may cost before it is decoded."""
+
+    max_bytes: int
+    max_pixels: int
+
+
+def prepare(
+    encoded: Sequence[bytes], limits: Limits, size: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+    """Decode and fit N images; returns fitted images (N, size, size, 3) and geometries (N, 4).
+
+    A geometry is (height, width, fitted_height, fitted_width) of the upright image. Raises
+    ImageError for the first image that cannot be used, naming its place when N > 1.
+    """
+    fitted = np.empty((len(encoded), size, size, 3), np.uint8)
+    geometry = np.empty((len(encoded), 4), np.int32)
+    for index, data in enumerate(encoded):
+        try:
+            geometry[index] = fit(decode(data, limits), fitted[index])
+        except ImageError as error:
+            if len(encoded) == 1:
+                raise
+            place = f"image {index} of {len(encoded)} (counted from 0)"
+            raise ImageError(f"{place}: {error}") from error
+    return fitted, geometry
+
+
+def decode(encoded: bytes, limits: Limits) -> Image.Image:
+    """Decode one JPEG, PNG, WebP or BMP file to an upright RGB image.
+
+    Animations give their first frame, transparency is laid over white. Raises ImageError with a
+    sentence for everything that is not such a file within the limits.
+    """
+    _check_bytes(encoded, limits)
+    try:
+        # Pillow raises nearly any type on hostile bytes (SyntaxError, struct.error, OSError, ...)
+        # and warns about what it could still read.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+            _check_header(image, encoded, limits)
+            return _to_rgb(_turn_upright(image))
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:
+        raise ImageError(
+            f"image must be a whole JPEG, PNG, WebP or BMP file, but these {len(encoded):,} bytes "
+            "cannot be decoded as one; send the undamaged file itself, no path, pixels or base64"
+        ) from error
+
+
+def fit(picture: Image.Image, square: npt.NDArray[np.uint8]) -> tuple[int, int, int, int]:
+    """Write an RGB picture into `square` (S, S, 3): its longer side fills S, the rest is padding.
+
+    Returns (height, width, fitted_height, fitted_width).
+    """
+    scale = len(square) / max(picture.size)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    square[:height, :width] = np.asarray(
+        picture.resize((width, height), Image.Resampling.BILINEAR)  # averages when shrinking
+    )
+    square[:height, width:] = PIXEL_MEAN
+    square[height:] = PIXEL_MEAN
+    return picture.height, picture.width, height, width
+
+
+def _check_bytes(encoded: bytes, limits: Limits) -> None:
+    if not encoded:
+        raise ImageError("image must not be empty, but 0 bytes arrived; send the bytes of the file")
+    if len(encoded) > limits.max_bytes:
+        raise ImageError(
+            f"image must have at most {limits.max_bytes:,} bytes, but {len(encoded):,} arrived; "
+            "send a smaller or more compressed file"
+        )
+
+
+def _check_header(image: Image.Image, encoded: bytes, limits: Limits) -> None:
+    width, height = image.size
+    if width * height > limits.max_pixels or max(width, height) > MAX_SIDE:
+        raise ImageError(
+            f"image must have at most {limits.max_pixels:,} pixels and {MAX_SIDE:,} a side, "
+            f"but its header says {width:,} x {height:,}; scale it down"
+        )
+    if image.format in ("JPEG", "MPO") and _count_jpeg_scans(encoded) > MAX_JPEG_SCANS:
+        raise ImageError(
+            f"image must be a JPEG of at most {MAX_JPEG_SCANS} scans, but this one has more; "
+            "save it again as an ordinary JPEG"
+        )
+
+
+def _count_jpeg_scans(encoded: bytes) -> int:
+    """Count the scans of a file's first picture; skipping segments leaves out EXIF thumbnails."""
+    scans, position = 0, 0
+    while segment := _JPEG_SEGMENT.search(encoded, position):
+        if segment[0] == b"\xff\xd9":  # end of the picture
+            break
+        scans += segment[0] == b"\xff\xda"
+        position = segment.end() + int.from_bytes(encoded[segment.end() : segment.end() + 2], "big")
+    return scans
+
+
+def _turn_upright(image: Image.Image) -> Image.Image:
+    try:
+        method = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a good picture with damaged EXIF is taken as it lies
+        return image
+    return image if method is None else image.transpose(method)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # convert() would clip at 255 instead of scaling
+        sixteen = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((sixteen + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image)
+        return white
+    return image.convert("RGB")

@@ -1,0 +1,105 @@
+"""Models as the Python backend imports them, ready to execute, and what goes in and comes out."""
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import triton_python_backend_utils as pb_utils
+from google.protobuf import json_format, text_format
+from PIL import Image
+from tritonclient.grpc import model_config_pb2
+
+Load = Callable[..., ModuleType]
+
+
+@pytest.fixture(autouse=True)
+def _restore_pillow_limit(monkeypatch) -> None:
+    """`preprocessing` sets Pillow's own limit for its process, which here is everyone's."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+
+
+@pytest.fixture(scope="session")
+def load_model(root) -> Load:
+    """Import a module of a model's version folder, by default `model`, as a new one.
+
+    As the backend does: package "1", with version and model folder at the end of sys.path. Several
+    models have a package "1", so nothing of it may stay behind.
+    """
+
+    def load(model: str, module: str = "model") -> ModuleType:
+        folder = root / "model_repository" / model
+        paths = [str(folder / "1"), str(folder)]
+        _forget_version_packages()
+        sys.path.extend(paths)
+        try:
+            return importlib.import_module(f"1.{module}")
+        finally:
+            _forget_version_packages()
+            del sys.path[-len(paths) :]
+
+    return load
+
+
+def _forget_version_packages() -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "1"]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+@pytest.fixture
+def model_config(root) -> Callable[[str], dict[str, Any]]:
+    """A model's configuration as the backend hands it over, without its defaults."""
+
+    def read(model: str) -> dict[str, Any]:
+        text = (root / "model_repository" / model / "config.pbtxt").read_text()
+        config = text_format.Parse(text, model_config_pb2.ModelConfig())
+        return json_format.MessageToDict(config, preserving_proto_field_name=True)
+
+    return read
+
+
+@pytest.fixture
+def start_model(load_model, model_config) -> Callable[[str], Any]:
+    """A model of the repository, initialized with its own configuration."""
+
+    def start(name: str) -> Any:
+        model = load_model(name).TritonPythonModel()
+        model.initialize({"model_config": json.dumps(model_config(name))})
+        return model
+
+    return start
+
+
+@pytest.fixture
+def request_of() -> Callable[..., pb_utils.InferenceRequest]:
+    """A request of named arrays."""
+
+    def make(cancelled: bool = False, **arrays: np.ndarray) -> pb_utils.InferenceRequest:
+        tensors = [pb_utils.Tensor(name, array) for name, array in arrays.items()]
+        return pb_utils.InferenceRequest(tensors, cancelled)
+
+    return make
+
+
+@pytest.fixture
+def arrays_of() -> Callable[[pb_utils.InferenceResponse], dict[str, np.ndarray]]:
+    """The outputs of an answer that must not be an error."""
+
+    def read(response: pb_utils.InferenceResponse) -> dict[str, np.ndarray]:
+        assert not response.has_error(), response.error().message()
+        return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+
+    return read
+
+
+@pytest.fixture
+def logged_errors() -> Iterator[list[str]]:
+    """What the models log as errors during one test."""
+    pb_utils.Logger.errors.clear()
+    yield pb_utils.Logger.errors
+    pb_utils.Logger.errors.clear()

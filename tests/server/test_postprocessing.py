@@ -1,0 +1,267 @@
+import base64
+import io
+import json
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from PIL import Image
+
+QUERIES = 12
+LABELS = [f"class {number}" for number in range(150)]
+MAX_PIXELS = 1_000_000
+
+# height, width, fitted_height, fitted_width on an input of side 64: shrunk, enlarged, slivers.
+GEOMETRIES = [
+    (64, 64, 64, 64),
+    (48, 64, 48, 64),
+    (97, 131, 47, 64),
+    (300, 200, 64, 43),
+    (7, 11, 41, 64),
+    (1, 1, 64, 64),
+    (1, 500, 1, 64),
+    (500, 1, 64, 1),
+    (3, 200, 1, 64),
+]
+
+
+@pytest.fixture
+def postprocessing(load_model):
+    return load_model("pem_postprocess", "postprocessing")
+
+
+def random_outputs(seed: int, side: int):
+    """class_ids (Q,), scores (Q,), masks (S, S): queries form blobs, some are missing."""
+    dice = np.random.default_rng(seed)
+    class_ids = dice.integers(0, 150, QUERIES).astype(np.int32)
+    scores = dice.random(QUERIES).astype(np.float32)
+    coarse = dice.integers(0, QUERIES - 2, (5, 5))
+    places = np.arange(side) * 5 // side
+    masks = coarse[places][:, places].astype(np.uint8)
+    masks[dice.random((side, side)) < 0.02] = QUERIES - 1  # a sprinkle of single cells
+    return class_ids, scores, masks
+
+
+def slow_pixels(masks: np.ndarray, geometry: tuple[int, ...], side: int) -> np.ndarray:
+    """(height, width) query of each pixel of the picture, by the definition, one by one."""
+    height, width, fitted_height, fitted_width = geometry
+    stride = side // len(masks)
+
+    def read_by(pixel: int, length: int, fitted: int) -> int:
+        place = math.floor((pixel + Fraction(1, 2)) * fitted / length / stride)
+        return min(place, math.ceil(fitted / stride) - 1)
+
+    return np.array(
+        [
+            [
+                masks[read_by(y, height, fitted_height), read_by(x, width, fitted_width)]
+                for x in range(width)
+            ]
+            for y in range(height)
+        ]
+    )
+
+
+def decoded(mask: str) -> np.ndarray:
+    image = Image.open(io.BytesIO(base64.b64decode(mask)))
+    assert image.format == "PNG"
+    assert image.mode == "1"
+    return np.asarray(image)
+
+
+def find(postprocessing, class_ids, scores, masks, geometry, threshold=0.5):
+    view = postprocessing.view_of(masks, np.array(geometry, np.int32), MAX_PIXELS)
+    return postprocessing.find_detections(class_ids, scores, masks, view, threshold, LABELS)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("stride", [1, 2, 4])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_detections_are_those_of_the_definition(postprocessing, geometry, stride, seed):
+    class_ids, scores, masks = random_outputs(seed, 64 // stride)
+    pixels = slow_pixels(masks, geometry, 64)
+
+    found = find(postprocessing, class_ids, scores, masks, geometry, threshold=0.3)
+
+    expected = sorted(
+        (query for query in range(QUERIES) if scores[query] > 0.3 and (pixels == query).any()),
+        key=lambda query: -scores[query],
+    )
+    assert [detection["cls_id"] for detection in found] == class_ids[expected].tolist()
+    assert [detection["conf"] for detection in found] == scores[expected].tolist()
+    for detection, query in zip(found, expected, strict=True):
+        mask = decoded(detection["mask"])
+        assert (mask == (pixels == query)).all()
+        x1, y1, x2, y2 = detection["bbox"]
+        inside = mask[y1:y2, x1:x2]
+        assert inside.sum() == mask.sum()
+        assert all(edge.any() for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]))
+        assert detection["label"] == f"class {class_ids[query]}"
+
+
+def test_a_query_in_the_padding_alone_is_no_detection(postprocessing):
+    masks = np.zeros((64, 64), np.uint8)
+    masks[32:] = 1
+    scores = np.full(QUERIES, 0.9, np.float32)
+
+    found = find(
+        postprocessing, np.arange(QUERIES, dtype=np.int32), scores, masks, (32, 64, 32, 64)
+    )
+
+    assert [detection["cls_id"] for detection in found] == [0]
+
+
+def test_a_query_that_vanishes_in_a_small_picture_is_no_detection(postprocessing):
+    masks = np.zeros((64, 64), np.uint8)
+    masks[0, 0] = 1  # the picture's pixel centres fall on rows and columns 2, 6, 10, ...
+    scores = np.full(QUERIES, 0.9, np.float32)
+
+    found = find(
+        postprocessing, np.arange(QUERIES, dtype=np.int32), scores, masks, (16, 16, 64, 64)
+    )
+
+    assert [detection["cls_id"] for detection in found] == [0]
+
+
+def test_two_queries_of_one_class_are_two_detections(postprocessing):
+    masks = np.zeros((64, 64), np.uint8)
+    masks[:, 32:] = 1
+    scores = np.array([0.8, 0.9, *[0.0] * (QUERIES - 2)], np.float32)
+
+    found = find(postprocessing, np.full(QUERIES, 20, np.int32), scores, masks, (64, 64, 64, 64))
+
+    assert [(d["cls_id"], d["bbox"]) for d in found] == [
+        (20, [32, 0, 64, 64]),
+        (20, [0, 0, 32, 64]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "count"), [(0.0, 1), (0.25, 1), (0.5, 0), (np.float32(0.5), 0), (1.0, 0)]
+)
+def test_the_score_must_be_greater_than_the_threshold(postprocessing, threshold, count):
+    scores = np.zeros(QUERIES, np.float32)
+    scores[0] = 0.5
+
+    found = find(
+        postprocessing,
+        np.zeros(QUERIES, np.int32),
+        scores,
+        np.zeros((64, 64), np.uint8),
+        (64, 64, 64, 64),
+        threshold,
+    )
+
+    assert len(found) == count
+
+
+def test_nothing_above_the_threshold_is_an_empty_list(postprocessing):
+    class_ids, scores, masks = random_outputs(0, 64)
+
+    assert find(postprocessing, class_ids, scores, masks, (64, 64, 64, 64), 1.0) == []
+
+
+def batch(count: int, **changes):
+    """Arguments of `detect` for images that all look alike."""
+    class_ids, scores, masks = random_outputs(0, 64)
+    arguments = {
+        "class_ids": np.stack([class_ids] * count),
+        "scores": np.stack([scores] * count),
+        "masks": np.stack([masks] * count),
+        "geometry": np.array([[64, 64, 64, 64]] * count, np.int32),
+        "threshold": None,
+        "labels": LABELS,
+        "max_pixels": MAX_PIXELS,
+    }
+    return arguments | changes
+
+
+def test_each_image_of_a_batch_has_its_own_geometry_and_threshold(postprocessing):
+    class_ids, scores, masks = random_outputs(0, 64)
+    geometry = np.array([(48, 64, 48, 64), (300, 200, 64, 43)], np.int32)
+    threshold = np.array([[0.2], [0.7]], np.float32)
+
+    both = postprocessing.detect(**batch(2, geometry=geometry, threshold=threshold))
+
+    assert both == [
+        find(postprocessing, class_ids, scores, masks, geometry[index], threshold[index, 0])
+        for index in range(2)
+    ]
+    assert len(both[0]) > len(both[1]) > 0
+
+
+def test_the_threshold_is_a_half_when_absent(postprocessing):
+    half = np.array([[0.5]], np.float32)
+
+    assert postprocessing.detect(**batch(1)) == postprocessing.detect(**batch(1, threshold=half))
+
+
+def test_no_images_have_no_answers(postprocessing):
+    nothing = {name: array[:0] for name, array in batch(1).items() if isinstance(array, np.ndarray)}
+
+    assert postprocessing.detect(**batch(1, **nothing)) == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -0.001, 1.001, -np.inf])
+def test_a_threshold_that_is_no_probability_gets_a_sentence(postprocessing, value):
+    threshold = np.array([[value]], np.float32)
+
+    with pytest.raises(postprocessing.InputError, match=r"^threshold must be a number from 0 to 1"):
+        postprocessing.detect(**batch(1, threshold=threshold))
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        (0, 64, 64, 64),
+        (64, 64, 0, 64),
+        (-1, 64, 64, 64),
+        (2000, 2000, 64, 64),
+        (2**31 - 1, 2**31 - 1, 64, 64),
+        (64, 64, 63, 63),
+        (64, 64, 65, 64),
+    ],
+)
+def test_a_geometry_that_no_image_has_gets_a_sentence(postprocessing, geometry):
+    with pytest.raises(postprocessing.InputError, match=r"^geometry must be what pem_preprocess"):
+        postprocessing.detect(**batch(1, geometry=np.array([geometry], np.int32)))
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (64, 32), (3, 3), (1, 64)])
+def test_maps_that_are_no_square_of_the_input_get_a_sentence(postprocessing, shape):
+    with pytest.raises(postprocessing.InputError, match=r"^geometry must be"):
+        postprocessing.detect(**batch(1, masks=np.zeros((1, *shape), np.uint8)))
+
+
+@pytest.mark.parametrize("class_id", [-1, 150])
+def test_a_class_without_a_label_gets_a_sentence(postprocessing, class_id):
+    class_ids = np.full((1, QUERIES), class_id, np.int32)
+
+    with pytest.raises(postprocessing.InputError, match=r"^class_ids must be from 0 to 149"):
+        postprocessing.detect(**batch(1, class_ids=class_ids))
+
+
+def test_the_place_of_a_bad_image_is_named_when_there_are_several(postprocessing):
+    threshold = np.array([[0.5], [0.5], [7]], np.float32)
+
+    with pytest.raises(
+        postprocessing.InputError, match=r"^image 2 of 3 \(counted from 0\): thresh"
+    ):
+        postprocessing.detect(**batch(3, threshold=threshold))
+
+
+def test_the_answer_is_json_with_seconds(postprocessing):
+    answer = json.loads(
+        postprocessing.to_json([], start=10.0, prepared=10.5, arrival=12, end=12.25)
+    )
+
+    assert answer == {
+        "detections": [],
+        "latency": {"preprocess": 0.5, "inference": 1.5, "postprocess": 0.25},
+    }
+
+
+def test_what_json_cannot_say_is_refused(postprocessing):
+    with pytest.raises(ValueError, match="JSON"):
+        postprocessing.to_json([], start=math.nan, prepared=0, arrival=0, end=0)

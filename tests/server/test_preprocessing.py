@@ -1,0 +1,309 @@
+import io
+import random
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+RED, WHITE = (255, 0, 0), (255, 255, 255)
+ORIENTATION = 0x0112  # the EXIF tag
+
+
+@pytest.fixture
+def preprocessing(load_model):
+    return load_model("pem_preprocess", "preprocessing")
+
+
+@pytest.fixture
+def limits(preprocessing):
+    return preprocessing.Limits(max_bytes=100_000, max_pixels=1_000_000)
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def noise(width: int = 37, height: int = 23) -> Image.Image:
+    values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that ends after saying its size, 8-bit RGB, where its pixels would start."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    checksum = struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + checksum + b"\0\0\0\x09IDAT"
+
+
+def grey16(*values: int) -> Image.Image:
+    return Image.fromarray(np.array([values], np.uint16))
+
+
+def see_through(mode: str, *values: tuple[int, ...]) -> Image.Image:
+    image = Image.new(mode, (len(values), 1))
+    image.putdata(values)
+    return image
+
+
+def palette_image() -> Image.Image:
+    image = Image.new("P", (2, 1))
+    image.putpalette([*RED, 0, 0, 255])
+    image.putdata([0, 1])
+    return image
+
+
+@pytest.mark.parametrize(
+    ("data", "pixels"),
+    [
+        (encoded(Image.new("RGB", (1, 1), RED), "PNG"), [RED]),
+        (encoded(Image.new("RGB", (1, 1), RED), "BMP"), [RED]),
+        (encoded(Image.new("RGB", (1, 1), RED), "WEBP", lossless=True), [RED]),
+        (encoded(palette_image(), "PNG"), [RED, (0, 0, 255)]),
+        (encoded(palette_image(), "PNG", transparency=1), [RED, WHITE]),
+        (encoded(Image.new("L", (1, 1), 77), "PNG"), [(77, 77, 77)]),
+        (encoded(Image.new("1", (1, 1), 1), "BMP"), [WHITE]),
+        (
+            encoded(grey16(0, 256, 257, 32767, 65535), "PNG"),
+            [(v,) * 3 for v in (0, 1, 1, 127, 255)],
+        ),
+        (
+            encoded(see_through("RGBA", (*RED, 255), (0, 0, 0, 0), (0, 0, 0, 128)), "PNG"),
+            [RED, WHITE, (127, 127, 127)],
+        ),
+        (encoded(see_through("LA", (0, 255), (0, 0)), "PNG"), [(0, 0, 0), WHITE]),
+        (encoded(Image.new("RGB", (1, 1), RED), "PNG", transparency=RED), [WHITE]),
+    ],
+    ids=str,
+)
+def test_every_kind_of_pixel_becomes_rgb(preprocessing, limits, data, pixels):
+    image = preprocessing.decode(data, limits)
+
+    assert image.mode == "RGB"
+    assert np.asarray(image).reshape(-1, 3).tolist() == [list(pixel) for pixel in pixels]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpegs_of_every_colour_space_become_rgb(preprocessing, limits, mode, progressive):
+    data = encoded(Image.new("RGB", (8, 8), (200, 200, 200)).convert(mode), "JPEG")
+
+    image = preprocessing.decode(data, limits)
+
+    assert np.abs(np.asarray(image, int) - 200).max() <= 2
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "MPO"])
+def test_animations_give_their_first_frame(preprocessing, limits, kind):
+    red, blue = Image.new("RGB", (4, 4), RED), Image.new("RGB", (4, 4), (0, 0, 255))
+    data = encoded(red, kind, save_all=True, append_images=[blue])
+
+    middle = preprocessing.decode(data, limits).getpixel((2, 2))
+
+    assert np.abs(np.subtract(middle, RED)).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_exif_orientation_is_undone(preprocessing, limits, kind, orientation):
+    stored = noise(48, 32)
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    data = encoded(stored, kind, exif=exif)
+
+    image = preprocessing.decode(data, limits)
+
+    assert image.size == ((48, 32) if orientation < 5 else (32, 48))
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert (np.asarray(image) == np.asarray(upright)).all()
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0MM\0*", b"\xff" * 50])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_good_picture_with_damaged_exif_is_taken_as_it_lies(preprocessing, limits, kind, exif):
+    assert preprocessing.decode(encoded(noise(), kind, exif=exif), limits).size == (37, 23)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"", "image must not be empty, but 0 bytes arrived"),
+        (b"a street with cars", "these 18 bytes cannot be decoded"),
+        (b"\0" * 1000, "these 1,000 bytes cannot be decoded"),
+        (encoded(noise(), "GIF"), "image must be a whole JPEG, PNG, WebP or BMP file"),
+        (encoded(noise(), "TIFF"), "image must be a whole JPEG, PNG, WebP or BMP file"),
+        (encoded(noise(), "JPEG")[:600], "cannot be decoded"),
+        (encoded(noise(), "PNG")[:600], "cannot be decoded"),
+        (encoded(noise(), "WEBP")[:600], "cannot be decoded"),
+        (encoded(noise(), "BMP")[:600], "cannot be decoded"),
+        (encoded(noise(), "BMP").replace(b"\x25\0\0\0", bytes(4), 1), "cannot be decoded"),
+        (png_header(0, 5), "cannot be decoded"),
+        (png_header(30_000, 30_000), "its header says 30,000 x 30,000; scale it down"),
+        (png_header(1001, 1000), "at most 1,000,000 pixels"),
+        (png_header(65_536, 1), "65,535 a side, but its header says 65,536 x 1"),
+        (b"\xff" * 100_001, "at most 100,000 bytes, but 100,001 arrived"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_no_usable_image_gets_a_sentence(preprocessing, limits, data, sentence):
+    with pytest.raises(preprocessing.ImageError) as caught:
+        preprocessing.decode(data, limits)
+
+    assert sentence in str(caught.value)
+    assert str(caught.value).startswith("image must ")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_image_at_the_limits_is_accepted(preprocessing):
+    data = encoded(noise(20, 10), "PNG")
+
+    image = preprocessing.decode(data, preprocessing.Limits(len(data), 200))
+
+    assert image.size == (20, 10)
+
+
+def test_a_jpeg_with_endless_scans_is_refused(preprocessing, limits):
+    data = encoded(noise(), "JPEG", progressive=True)
+    last_scan = data[data.rindex(b"\xff\xda") : -2]
+
+    with pytest.raises(preprocessing.ImageError, match="at most 100 scans"):
+        preprocessing.decode(data[:-2] + last_scan * 100 + data[-2:], limits)
+    assert preprocessing.decode(data[:-2] + last_scan * 10 + data[-2:], limits)
+
+
+def test_scan_markers_in_thumbnails_and_after_the_picture_are_no_scans(preprocessing, limits):
+    scan_markers = b"\xff\xda\0\x02" * 200
+    data = encoded(noise(), "JPEG", comment=scan_markers) + b"\0\0" + scan_markers
+
+    assert preprocessing.decode(data, limits).size == (37, 23)
+
+
+def test_running_out_of_memory_is_not_blamed_on_the_client(preprocessing, limits, monkeypatch):
+    def exhausted(*_args, **_options):
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", exhausted)
+
+    with pytest.raises(MemoryError):
+        preprocessing.decode(encoded(noise(), "PNG"), limits)
+
+
+def mutations(data: bytes, count: int) -> list[bytes]:
+    """Damaged copies: cut, shortened inside, or with bytes changed, most of them in the header."""
+    dice = random.Random(len(data))
+    damaged = []
+    for _ in range(count):
+        copy = bytearray(data)
+        kind = dice.random()
+        if kind < 0.25:
+            del copy[dice.randrange(len(copy)) :]
+        elif kind < 0.35:
+            start = dice.randrange(len(copy))
+            del copy[start : start + dice.randrange(1, 20)]
+        else:
+            reach = len(copy) if kind < 0.6 else min(len(copy), 120)
+            for _ in range(dice.randrange(1, 5)):
+                copy[dice.randrange(reach)] = dice.choice([0, 127, 128, 255, dice.randrange(256)])
+        damaged.append(bytes(copy))
+    return damaged
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(
+            noise(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06"
+        ),
+        encoded(noise(), "JPEG", progressive=True),
+        encoded(noise().convert("CMYK"), "JPEG"),
+        encoded(noise(), "MPO", save_all=True, append_images=[noise()]),
+        encoded(noise(), "PNG"),
+        encoded(noise().convert("P"), "PNG", transparency=3),
+        encoded(grey16(*range(0, 65536, 999)), "PNG"),
+        encoded(noise(), "PNG", save_all=True, append_images=[ImageOps.invert(noise())]),
+        encoded(noise(), "WEBP"),
+        encoded(noise().convert("RGBA"), "WEBP", lossless=True),
+        encoded(noise(), "WEBP", save_all=True, append_images=[ImageOps.invert(noise())]),
+        encoded(noise(), "BMP"),
+        encoded(noise().convert("P"), "BMP"),
+    ],
+    ids=lambda data: f"{data[:4]!r} {len(data)} bytes",
+)
+def test_damaged_files_give_a_picture_or_a_sentence(preprocessing, limits, data):
+    assert preprocessing.prepare([data], limits, 64)
+    refused = 0
+    for damaged in mutations(data, 300):
+        try:
+            preprocessing.prepare([damaged], limits, 64)
+        except preprocessing.ImageError:
+            refused += 1
+    assert refused  # else the mutations damage nothing
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "geometry"),
+    [
+        (640, 640, (640, 640, 640, 640)),
+        (1280, 640, (640, 1280, 320, 640)),
+        (640, 1280, (1280, 640, 640, 320)),
+        (400, 300, (300, 400, 480, 640)),
+        (683, 512, (512, 683, 480, 640)),
+        (1, 1, (1, 1, 640, 640)),
+        (5000, 1, (1, 5000, 1, 640)),
+        (1, 5000, (5000, 1, 640, 1)),
+    ],
+)
+def test_the_longer_side_fills_the_square_and_the_rest_is_padding(
+    preprocessing, width, height, geometry
+):
+    square = np.zeros((640, 640, 3), np.uint8)
+
+    assert preprocessing.fit(Image.new("RGB", (width, height), RED), square) == geometry
+
+    fitted_height, fitted_width = geometry[2:]
+    assert (square[:fitted_height, :fitted_width] == RED).all()
+    assert (square[fitted_height:] == preprocessing.PIXEL_MEAN).all()
+    assert (square[:, fitted_width:] == preprocessing.PIXEL_MEAN).all()
+
+
+def test_shrinking_averages_instead_of_picking_pixels(preprocessing):
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    square = np.zeros((8, 8, 3), np.uint8)
+
+    preprocessing.fit(Image.fromarray(stripes), square)
+
+    assert np.abs(square.astype(int) - 127).max() <= 8
+
+
+def test_images_of_one_request_are_prepared_as_if_alone(preprocessing, limits):
+    files = [encoded(noise(*size), "PNG") for size in [(30, 20), (20, 50), (64, 64)]]
+
+    fitted, geometry = preprocessing.prepare(files, limits, 64)
+
+    assert fitted.shape == (3, 64, 64, 3)
+    assert fitted.dtype == np.uint8
+    assert geometry.dtype == np.int32
+    for index, file in enumerate(files):
+        alone, alone_geometry = preprocessing.prepare([file], limits, 64)
+        assert (fitted[index] == alone[0]).all()
+        assert (geometry[index] == alone_geometry[0]).all()
+
+
+def test_the_place_of_a_bad_image_is_named_when_there_are_several(preprocessing, limits):
+    good = encoded(noise(), "PNG")
+
+    with pytest.raises(preprocessing.ImageError, match=r"^image 1 of 3 \(counted from 0\): image"):
+        preprocessing.prepare([good, b"bad", good], limits, 64)
+    with pytest.raises(preprocessing.ImageError, match=r"^image must be"):
+        preprocessing.prepare([b"bad"], limits, 64)
+
+
+def test_no_images_are_prepared_as_none(preprocessing, limits):
+    fitted, geometry = preprocessing.prepare([], limits, 64)
+
+    assert fitted.shape == (0, 64, 64, 3)
+    assert geometry.shape == (0, 4)

@@ -1,0 +1,259 @@
+"""The model repository agrees with itself, with the graph, and with what makes its files."""
+
+import importlib.util
+import io
+import json
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from google.protobuf import text_format
+from PIL import Image
+from tritonclient.grpc import model_config_pb2
+
+REPOSITORY = Path(__file__).resolve().parents[1] / "model_repository"
+ENSEMBLE = "fai-pem-m-ade"
+STEPS = ["pem_network", "pem_postprocess", "pem_preprocess", "pem_render"]
+CONFIGS = sorted(REPOSITORY.glob("*/config.pbtxt")) + sorted(REPOSITORY.glob("*/configs/*.pbtxt"))
+STEP_CONFIGS = [path for path in CONFIGS if ENSEMBLE not in path.parts]
+DTYPES = {
+    model_config_pb2.TYPE_UINT8: np.uint8,
+    model_config_pb2.TYPE_INT32: np.int32,
+    model_config_pb2.TYPE_FP32: np.float32,
+    model_config_pb2.TYPE_FP64: np.float64,
+}
+ONNX_TYPES = {
+    "tensor(uint8)": model_config_pb2.TYPE_UINT8,
+    "tensor(int32)": model_config_pb2.TYPE_INT32,
+    "tensor(float)": model_config_pb2.TYPE_FP32,
+}
+
+each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(REPOSITORY)))
+each_step_config = pytest.mark.parametrize(
+    "path", STEP_CONFIGS, ids=lambda p: str(p.relative_to(REPOSITORY))
+)
+
+
+def read(path: Path):
+    return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+
+
+def model_of(path: Path) -> Path:
+    return REPOSITORY / path.relative_to(REPOSITORY).parts[0]
+
+
+def variants_of(model: str) -> list:
+    folder = REPOSITORY / model
+    return [read(path) for path in [folder / "config.pbtxt", *folder.glob("configs/*.pbtxt")]]
+
+
+def tensors(config) -> dict[str, tuple]:
+    inputs = {f"in {t.name}": (t.data_type, [*t.dims], t.optional) for t in config.input}
+    return inputs | {f"out {t.name}": (t.data_type, [*t.dims]) for t in config.output}
+
+
+def fits(given: tuple, wanted: tuple) -> bool:
+    """Whether a tensor of one type and dims may go where another is declared; -1 is any length."""
+    (given_type, given_dims), (wanted_type, wanted_dims) = given, wanted
+    return given_type == wanted_type and all(
+        -1 in pair or pair[0] == pair[1] for pair in zip(given_dims, wanted_dims, strict=True)
+    )
+
+
+def test_every_folder_is_a_model_and_no_file_lies_beside_them():
+    assert sorted(path.name for path in REPOSITORY.iterdir()) == sorted([ENSEMBLE, *STEPS])
+    for model in [ENSEMBLE, *STEPS]:
+        assert (REPOSITORY / model / "config.pbtxt").is_file()
+        assert (REPOSITORY / model / "1").is_dir()
+    assert (REPOSITORY / ENSEMBLE / "1" / ".gitkeep").is_file()  # Git drops empty folders
+
+
+@each_config
+def test_a_configuration_names_its_model_and_batches_eight(path):
+    config = read(path)
+
+    assert config.name == model_of(path).name
+    assert config.max_batch_size == 8
+    assert bool(config.backend) != bool(config.platform)
+
+
+@each_config
+def test_every_tensor_says_what_it_holds(path):
+    for line in re.findall(r"^ +dims: .*", path.read_text(), re.MULTILINE):
+        assert "#" in line, line
+
+
+@pytest.mark.parametrize("model", [ENSEMBLE, *STEPS])
+def test_all_configurations_of_a_model_have_the_same_tensors(model):
+    first, *others = variants_of(model)
+
+    assert [tensors(other) for other in others] == [tensors(first)] * len(others)
+
+
+def test_the_models_that_differ_on_a_t4_have_a_configuration_for_it():
+    found = sorted(path.parts[-3] for path in CONFIGS if path.name == "t4.pbtxt")
+
+    assert found == [ENSEMBLE, "pem_network", "pem_preprocess"]
+
+
+@each_step_config
+def test_every_step_limits_its_queue(path):
+    policy = read(path).dynamic_batching.default_queue_policy
+
+    assert policy.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
+    assert policy.default_timeout_microseconds > 0  # at 0, Triton ignores the client's own limit
+    assert policy.allow_timeout_override
+    assert policy.max_queue_size >= 8
+
+
+@each_step_config
+def test_every_step_says_where_it_runs(path):
+    [group] = read(path).instance_group
+
+    on_gpu = read(path).platform == "tensorrt_plan"
+    assert group.kind == (group.KIND_GPU if on_gpu else group.KIND_CPU)
+    assert group.count >= 1
+
+
+def test_the_t4_runs_the_engine():
+    config = read(REPOSITORY / "pem_network" / "configs" / "t4.pbtxt")
+
+    assert (config.platform, config.default_model_filename) == ("tensorrt_plan", "model.plan")
+    assert [sample.batch_size for sample in config.model_warmup] == [1, 4, 8]
+
+
+@pytest.mark.parametrize("ensemble", ["config.pbtxt", "configs/t4.pbtxt"])
+def test_the_ensemble_connects_tensors_of_one_type_and_shape(ensemble):
+    config = read(REPOSITORY / ENSEMBLE / ensemble)
+    known = {t.name: (t.data_type, [*t.dims]) for t in config.input}
+    optional = {t.name for t in config.input if t.optional}
+
+    for wiring in config.ensemble_scheduling.step:
+        step = read(REPOSITORY / wiring.model_name / "config.pbtxt")
+        inputs = {t.name: t for t in step.input}
+        outputs = {t.name: t for t in step.output}
+        assert set(wiring.input_map) == set(inputs)
+        assert set(wiring.output_map) == set(outputs)
+        assert config.max_batch_size <= step.max_batch_size
+        for name, source in wiring.input_map.items():
+            assert fits(known[source], (inputs[name].data_type, inputs[name].dims)), name
+            assert inputs[name].optional == (source in optional)
+        for name, target in wiring.output_map.items():
+            assert target not in known
+            known[target] = outputs[name].data_type, [*outputs[name].dims]
+
+    for output in config.output:
+        assert fits(known[output.name], (output.data_type, output.dims))
+
+
+def test_no_step_makes_both_outputs_so_that_one_alone_costs_one():
+    config = read(REPOSITORY / ENSEMBLE / "config.pbtxt")
+    wanted = {output.name for output in config.output}
+    made = [wanted & {*step.output_map.values()} for step in config.ensemble_scheduling.step]
+
+    assert [names for names in made if names] == [{"detections"}, {"segmentation"}]
+
+
+def test_only_the_t4_limits_requests_in_flight_and_no_more_than_the_engine_queues():
+    portable, t4 = (
+        read(REPOSITORY / ENSEMBLE / name).ensemble_scheduling
+        for name in ("config.pbtxt", "configs/t4.pbtxt")
+    )
+    engine = read(REPOSITORY / "pem_network" / "configs" / "t4.pbtxt")
+
+    assert portable.max_inflight_requests == 0  # Triton 2.51 cannot read the field
+    queue = engine.dynamic_batching.default_queue_policy.max_queue_size
+    assert 0 < t4.max_inflight_requests <= queue
+    t4.ClearField("max_inflight_requests")
+    assert t4 == portable
+
+
+def test_the_steps_agree_on_the_largest_image():
+    limits = {
+        config.parameters["max_image_pixels"].string_value
+        for model in ("pem_preprocess", "pem_postprocess", "pem_render")
+        for config in variants_of(model)
+    }
+
+    assert len(limits) == 1
+
+
+@each_step_config
+def test_warmup_gives_every_required_input_a_file_of_its_size(path):
+    config = read(path)
+    inputs = {t.name: t for t in config.input}
+    required = {t.name for t in config.input if not t.optional}
+
+    assert config.model_warmup
+    for sample in config.model_warmup:
+        assert set(sample.inputs) == required
+        assert 1 <= sample.batch_size <= config.max_batch_size
+        for name, given in sample.inputs.items():
+            assert fits((given.data_type, given.dims), (inputs[name].data_type, inputs[name].dims))
+            if given.zero_data:
+                continue
+            content = (model_of(path) / "warmup" / given.input_data_file).read_bytes()
+            if given.data_type == model_config_pb2.TYPE_STRING:
+                assert struct.unpack("<I", content[:4]) == (len(content) - 4,)
+            else:
+                size = np.prod(given.dims) * np.dtype(DTYPES[given.data_type]).itemsize
+                assert len(content) == size
+
+
+def test_the_warmup_files_are_those_that_their_script_draws(root):
+    path = root / "build" / "make_warmup.py"
+    spec = importlib.util.spec_from_file_location("make_warmup", path)
+    make_warmup = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_warmup)
+    drawn = make_warmup.warmup_files()
+
+    assert sorted(drawn) == sorted(REPOSITORY.glob("*/warmup/*"))
+    for path, content in drawn.items():
+        committed = path.read_bytes()
+        if path.suffix == ".bytes":  # compressors may differ from machine to machine
+            committed, content = (
+                np.asarray(Image.open(io.BytesIO(file[4:]))) for file in (committed, content)
+            )
+            assert np.abs(committed.astype(int) - content).max() <= 2
+        else:
+            assert committed == content, f"{path}: run build/make_warmup.py"
+
+
+def test_the_graph_has_the_tensors_of_the_network_step():
+    session = onnxruntime.InferenceSession(
+        REPOSITORY / "pem_network" / "1" / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+    config = read(REPOSITORY / "pem_network" / "config.pbtxt")
+
+    for declared, found in (
+        (config.input, session.get_inputs()),
+        (config.output, session.get_outputs()),
+    ):
+        assert {t.name: (t.data_type, [*t.dims]) for t in declared} == {
+            t.name: (ONNX_TYPES[t.type], t.shape[1:]) for t in found
+        }
+        assert all(isinstance(t.shape[0], str) for t in found)  # any batch size
+
+
+def test_the_labels_are_the_150_classes_of_the_graph():
+    labels = (REPOSITORY / "pem_postprocess" / "labels.txt").read_text().splitlines()
+    session = onnxruntime.InferenceSession(
+        REPOSITORY / "pem_network" / "1" / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+
+    assert len(labels) == len(set(labels)) == 150
+    assert (labels[0], labels[2], labels[20], labels[149]) == ("wall", "sky", "car", "flag")
+    assert json.loads(session.get_modelmeta().custom_metadata_map["class_names"]) == labels
+
+
+def test_the_labels_are_those_of_the_model_card(shared):
+    rows = re.findall(
+        r"<td>(\d+)</td>\s*<td>([^<]+)</td>\s*<td>[\d.]+</td>",
+        (shared / "model-card.md").read_text(),
+    )
+    labels = (REPOSITORY / "pem_postprocess" / "labels.txt").read_text().splitlines()
+
+    assert rows == [(str(number), label) for number, label in enumerate(labels, start=1)]
