@@ -1,7 +1,9 @@
 """What every test may ask for: the repository's root and the material that lies beside it."""
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,6 +37,21 @@ def shared() -> Path:
     if not (folder / "fixtures").is_dir():
         pytest.skip("needs the material of the project's makers in ../shared, which is not here")
     return folder
+
+
+@pytest.fixture
+def load_source() -> Callable[[Path], ModuleType]:
+    """Import one self-contained file of the model repository, which is no package."""
+
+    def load(path: Path) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec
+        assert spec.loader
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture

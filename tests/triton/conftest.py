@@ -1,0 +1,46 @@
+"""The whole repository in the real tritonserver, on loopback, once for all tests here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pem_client import Client
+from pem_server import TritonServer
+
+
+@pytest.fixture(scope="session")
+def server(root: Path) -> Iterator[TritonServer]:
+    """A running server of `model_repository`, ready."""
+    with TritonServer(root / "model_repository") as server:
+        server.wait_until_ready()
+        yield server
+
+
+@pytest.fixture(params=["grpc", "http"])
+def client(server: TritonServer, request: pytest.FixtureRequest) -> Iterator[Client]:
+    """A client over each protocol."""
+    address = server.grpc_url if request.param == "grpc" else server.http_url
+    with Client(f"{request.param}://{address}") as client:
+        yield client
+
+
+@pytest.fixture
+def grpc_client(server: TritonServer) -> Iterator[Client]:
+    """A client over gRPC, where the protocol does not matter."""
+    with Client(f"grpc://{server.grpc_url}") as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def street_path(root: Path) -> Path:
+    """The drawn street that the demo segments."""
+    return root / "docs" / "street.jpg"
+
+
+@pytest.fixture(scope="session")
+def street(street_path: Path) -> Image.Image:
+    """The same, decoded."""
+    with Image.open(street_path) as picture:
+        return picture.convert("RGB")

@@ -1,0 +1,135 @@
+"""Clients get what the graph says, over both protocols, however they hand in a picture."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from pem_client import Client, Detections, ServerUnavailable
+
+MEAN = (124, 116, 104)
+
+
+def by_hand(picture: Image.Image, graph: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Class map and score map of a picture, straight from the contract: fit, run, scale back."""
+    width, height = picture.size
+    scale = 640 / max(width, height)
+    fitted_width, fitted_height = round(width * scale), round(height * scale)
+    image = np.full((1, 640, 640, 3), MEAN, np.uint8)
+    resized = picture.resize((fitted_width, fitted_height), Image.Resampling.BILINEAR)
+    image[0, :fitted_height, :fitted_width] = np.asarray(resized)
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    class_ids, scores, masks = session.run(["class_ids", "scores", "masks"], {"image": image})
+    rows = ((np.arange(height) + 0.5) * fitted_height / height).astype(int)
+    columns = ((np.arange(width) + 0.5) * fitted_width / width).astype(int)
+    queries = masks[0][rows][:, columns]  # (height, width)
+    return class_ids[0][queries] + 1, scores[0][queries]
+
+
+@pytest.fixture(scope="module")
+def graph(root: Path) -> Path:
+    return root / "model_repository" / "pem_network" / "1" / "model.onnx"
+
+
+@pytest.fixture(scope="module", params=[(640, 480), (301, 517), (1280, 333)], ids=str)
+def sized(street: Image.Image, request: pytest.FixtureRequest) -> Image.Image:
+    return street.resize(request.param)
+
+
+def test_class_map_and_detections_are_what_the_graph_says(
+    client: Client, graph: Path, sized: Image.Image
+) -> None:
+    classes, scores = by_hand(sized, graph)
+    expected = np.where(scores > 0.5, classes, 0)
+    class_map = client.segment(sized, threshold=0.5)
+    # Two engines run the graph, so a pixel on an edge may differ, and nothing else.
+    assert (class_map == expected).mean() > 0.999
+    found = client.infer(sized, threshold=0.5)
+    from_masks = np.zeros_like(class_map)
+    for detection in found:
+        assert not from_masks[detection.mask].any(), "masks overlap"
+        from_masks[detection.mask] = detection.cls_id + 1
+    np.testing.assert_array_equal(from_masks, class_map)
+
+
+def test_boxes_hold_their_masks_and_scores_fall(client: Client, street: Image.Image) -> None:
+    found = client.infer(street, threshold=0.2)
+    assert len(found) >= 3
+    scores = [detection.conf for detection in found]
+    assert scores == sorted(scores, reverse=True)
+    assert min(scores) > 0.2
+    for detection in found:
+        x1, y1, x2, y2 = map(int, detection.bbox)
+        inside = detection.mask[y1:y2, x1:x2]
+        assert inside.sum() == detection.mask.sum() > 0
+        edges = (inside[0], inside[-1], inside[:, 0], inside[:, -1])
+        assert all(edge.any() for edge in edges), "the box is wider than its mask"
+
+
+def test_the_street_is_recognised(grpc_client: Client, street: Image.Image) -> None:
+    found = {detection.label.split(",")[0]: detection for detection in grpc_client.infer(street)}
+    assert {"sky", "building", "road"} <= found.keys()
+    height = street.height
+    assert found["sky"].mask[: height // 3].mean() > found["sky"].mask[height // 2 :].mean()
+    assert found["road"].mask[height // 2 :].mean() > found["road"].mask[: height // 2].mean()
+
+
+def test_path_bytes_picture_and_array_give_the_same(
+    client: Client, street: Image.Image, tmp_path: Path
+) -> None:
+    path = tmp_path / "street.png"
+    street.save(path)
+    forms = (path, str(path), path.read_bytes(), street, np.asarray(street))
+    answers = [client.infer(form).to_dict()["detections"] for form in forms]
+    assert answers[0]
+    assert all(answer == answers[0] for answer in answers)
+
+
+def test_detections_survive_json(client: Client, street_path: Path) -> None:
+    found = client.infer(street_path)
+    again = Detections.from_json(found.to_json())
+    assert again == found
+    assert {"preprocess", "inference", "postprocess"} == set(found.latency)
+    assert all(seconds > 0 for seconds in found.latency.values())
+    assert set(json.loads(found.to_json())["detections"][0]) == {
+        "bbox", "conf", "cls_id", "label", "mask"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_exif_orientation_is_undone_before_anything_else(
+    grpc_client: Client, street: Image.Image, orientation: int
+) -> None:
+    stored = {
+        1: None,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
+    turned = street if stored is None else street.transpose(stored)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    turned.save(file, "PNG", exif=exif)
+    upright = grpc_client.segment(street)
+    np.testing.assert_array_equal(grpc_client.segment(file.getvalue()), upright)
+
+
+def test_the_cards_own_snippet_works(server, street_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    focoos = Client(server.grpc_url)
+    model = focoos.get_remote_model("fai-pem-m-ade")
+    predictions = model.infer(str(street_path), threshold=0.5)
+    print(predictions)
+    assert "sky" in capsys.readouterr().out
+    with pytest.raises(ServerUnavailable, match="no-such-model"):
+        focoos.get_remote_model("no-such-model")
+    focoos.close()

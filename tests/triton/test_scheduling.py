@@ -1,0 +1,113 @@
+"""What the server does with many requests, read from its own statistics."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc
+from PIL import Image
+
+from pem_client import Client, Overloaded
+from pem_server import TritonServer
+
+
+def statistics(server: TritonServer, model: str) -> tuple[int, int]:
+    """(images, runs) of a model since the start."""
+    with tritonclient.grpc.InferenceServerClient(server.grpc_url) as client:
+        stats = client.get_inference_statistics(model).model_stats[0]
+    return stats.inference_count, stats.execution_count
+
+
+def change(server: TritonServer, model: str, action: Callable[[], object]) -> tuple[int, int]:
+    before = statistics(server, model)
+    action()
+    after = statistics(server, model)
+    return after[0] - before[0], after[1] - before[1]
+
+
+def ask_at_once(server: TritonServer, pictures: list[Image.Image]) -> list[object]:
+    """Send each picture over a connection of its own, all at the same moment."""
+    together = threading.Barrier(len(pictures))
+
+    def ask(picture: Image.Image) -> object:
+        with Client(server.grpc_url) as client:
+            together.wait()
+            try:
+                return client.infer(picture)
+            except Overloaded as error:
+                return error
+
+    with ThreadPoolExecutor(len(pictures)) as pool:
+        return list(pool.map(ask, pictures))
+
+
+def test_eight_pictures_of_different_sizes_run_in_fewer_larger_batches(
+    server: TritonServer, street: Image.Image
+) -> None:
+    pictures = [street.resize((200 + 37 * n, 400 - 23 * n)) for n in range(8)]
+    images, runs = change(server, "pem_network", lambda: ask_at_once(server, pictures))
+    assert images == 8
+    assert runs <= 4, f"{runs} runs for 8 pictures: nothing was batched"
+
+
+def test_the_picture_of_classes_is_made_only_when_it_is_asked_for(
+    server: TritonServer, grpc_client: Client, street: Image.Image
+) -> None:
+    assert change(server, "pem_render", lambda: grpc_client.infer(street)) == (0, 0)
+    assert change(server, "pem_postprocess", lambda: grpc_client.segment(street)) == (0, 0)
+    assert change(server, "pem_render", lambda: grpc_client.segment(street)) == (1, 1)
+
+
+def test_a_request_may_carry_several_pictures_and_leave_out_the_threshold(
+    server: TritonServer, grpc_client: Client, street_path: Path, street: Image.Image
+) -> None:
+    mirrored = np.asarray(street)[:, ::-1]
+    alone = [grpc_client.segment(picture) for picture in (street_path, mirrored)]
+    with tritonclient.grpc.InferenceServerClient(server.grpc_url) as client:
+        files = [street_path.read_bytes(), png(mirrored)]
+        tensor = tritonclient.grpc.InferInput("image", [2, 1], "BYTES")
+        tensor.set_data_from_numpy(np.array(files, dtype=object)[:, None])
+        wanted = [tritonclient.grpc.InferRequestedOutput("segmentation")]
+        answer = client.infer("fai-pem-m-ade", [tensor], outputs=wanted)
+    from io import BytesIO
+
+    for data, expected in zip(answer.as_numpy("segmentation")[:, 0], alone, strict=True):
+        with Image.open(BytesIO(data)) as picture:
+            np.testing.assert_array_equal(np.asarray(picture), expected)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    from io import BytesIO
+
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_flood_is_refused_in_part_and_the_server_recovers(
+    server: TritonServer, grpc_client: Client, street: Image.Image
+) -> None:
+    tiny = [street.resize((64, 48))] * 160
+    answers = Counter(type(answer).__name__ for answer in ask_at_once(server, tiny))
+    assert answers["Overloaded"] > 0, "160 at once fit into queues of 64 and 32"
+    assert answers["Detections"] >= 32
+    assert answers.total() == 160
+    assert len(grpc_client.infer(street)) > 0
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_a_clients_own_time_limit_ends_the_wait(
+    server: TritonServer, street: Image.Image, scheme: str
+) -> None:
+    from pem_client import DeadlineExceeded
+
+    address = server.grpc_url if scheme == "grpc" else server.http_url
+    with (
+        Client(f"{scheme}://{address}", timeout_s=0.02) as client,
+        pytest.raises((DeadlineExceeded, Overloaded)),
+    ):
+        client.infer(street)
