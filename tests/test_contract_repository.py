@@ -50,6 +50,12 @@ def variants_of(model: str) -> list:
     return [read(path) for path in [folder / "config.pbtxt", *folder.glob("configs/*.pbtxt")]]
 
 
+def chosen(model: str, variant: str):
+    """What the server reads with --model-config-name=VARIANT."""
+    named = REPOSITORY / model / "configs" / f"{variant}.pbtxt"
+    return read(named if named.is_file() else REPOSITORY / model / "config.pbtxt")
+
+
 def tensors(config) -> dict[str, tuple]:
     inputs = {f"in {t.name}": (t.data_type, [*t.dims], t.optional) for t in config.input}
     return inputs | {f"out {t.name}": (t.data_type, [*t.dims]) for t in config.output}
@@ -99,14 +105,27 @@ def test_the_models_that_differ_on_a_t4_have_a_configuration_for_it():
     assert found == [ENSEMBLE, "pem_network", "pem_preprocess"]
 
 
-@each_step_config
-def test_every_step_limits_its_queue(path):
-    policy = read(path).dynamic_batching.default_queue_policy
+@pytest.mark.parametrize(
+    ("variant", "model"), [("config", "pem_network"), ("t4", "pem_preprocess")]
+)
+def test_one_queue_has_a_limit_and_a_deadline(variant, model):
+    """One alone, because each costs up to half a second of an idle step."""
+    steps = {name: chosen(name, variant).dynamic_batching for name in STEPS}
 
+    limited = {name: step for name, step in steps.items() if step.HasField("default_queue_policy")}
+    assert [*limited] == [model]
+    policy = limited[model].default_queue_policy
     assert policy.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
     assert policy.default_timeout_microseconds > 0  # at 0, Triton ignores the client's own limit
     assert policy.allow_timeout_override
     assert policy.max_queue_size >= 8
+    # A delay and a time limit together make a model slower and slower (server#8870).
+    assert limited[model].max_queue_delay_microseconds == 0
+
+
+@pytest.mark.parametrize("variant", ["config", "t4"])
+def test_the_network_batches(variant):
+    assert chosen("pem_network", variant).HasField("dynamic_batching")
 
 
 @each_step_config
@@ -157,16 +176,11 @@ def test_no_step_makes_both_outputs_so_that_one_alone_costs_one():
     assert [names for names in made if names] == [{"detections"}, {"segmentation"}]
 
 
-def test_only_the_t4_limits_requests_in_flight_and_no_more_than_the_engine_queues():
-    portable, t4 = (
-        read(REPOSITORY / ENSEMBLE / name).ensemble_scheduling
-        for name in ("config.pbtxt", "configs/t4.pbtxt")
-    )
-    engine = read(REPOSITORY / "pem_network" / "configs" / "t4.pbtxt")
+def test_only_the_t4_limits_requests_in_flight():
+    portable, t4 = (chosen(ENSEMBLE, name).ensemble_scheduling for name in ("config", "t4"))
 
     assert portable.max_inflight_requests == 0  # Triton 2.51 cannot read the field
-    queue = engine.dynamic_batching.default_queue_policy.max_queue_size
-    assert 0 < t4.max_inflight_requests <= queue
+    assert t4.max_inflight_requests >= 8  # a full batch
     t4.ClearField("max_inflight_requests")
     assert t4 == portable
 

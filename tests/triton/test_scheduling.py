@@ -1,9 +1,11 @@
 """What the server does with many requests, read from its own statistics."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import tritonclient.grpc
 from PIL import Image
 
-from pem_client import Client, Overloaded
+from pem_client import Client, DeadlineExceeded, Overloaded
 from pem_server import TritonServer
 
 
@@ -22,10 +24,18 @@ def statistics(server: TritonServer, model: str) -> tuple[int, int]:
     return stats.inference_count, stats.execution_count
 
 
-def change(server: TritonServer, model: str, action: Callable[[], object]) -> tuple[int, int]:
+def change(
+    server: TritonServer, model: str, images: int, action: Callable[[], object]
+) -> tuple[int, int]:
+    """What `action` adds to the statistics; Triton counts a request after it has answered it."""
+    time.sleep(0.2)  # what earlier tests asked is counted by now
     before = statistics(server, model)
     action()
+    deadline = time.monotonic() + 10
     after = statistics(server, model)
+    while after[0] < before[0] + images and time.monotonic() < deadline:
+        time.sleep(0.01)
+        after = statistics(server, model)
     return after[0] - before[0], after[1] - before[1]
 
 
@@ -49,7 +59,7 @@ def test_eight_pictures_of_different_sizes_run_in_fewer_larger_batches(
     server: TritonServer, street: Image.Image
 ) -> None:
     pictures = [street.resize((200 + 37 * n, 400 - 23 * n)) for n in range(8)]
-    images, runs = change(server, "pem_network", lambda: ask_at_once(server, pictures))
+    images, runs = change(server, "pem_network", 8, lambda: ask_at_once(server, pictures))
     assert images == 8
     assert runs <= 4, f"{runs} runs for 8 pictures: nothing was batched"
 
@@ -57,9 +67,13 @@ def test_eight_pictures_of_different_sizes_run_in_fewer_larger_batches(
 def test_the_picture_of_classes_is_made_only_when_it_is_asked_for(
     server: TritonServer, grpc_client: Client, street: Image.Image
 ) -> None:
-    assert change(server, "pem_render", lambda: grpc_client.infer(street)) == (0, 0)
-    assert change(server, "pem_postprocess", lambda: grpc_client.segment(street)) == (0, 0)
-    assert change(server, "pem_render", lambda: grpc_client.segment(street)) == (1, 1)
+    def both() -> None:
+        grpc_client.infer(street)
+        grpc_client.segment(street)
+
+    # Two requests, and each of the two steps ran for the one that asked for its output.
+    assert change(server, "pem_render", 1, both) == (1, 1)
+    assert change(server, "pem_postprocess", 1, both) == (1, 1)
 
 
 def test_a_request_may_carry_several_pictures_and_leave_out_the_threshold(
@@ -73,16 +87,12 @@ def test_a_request_may_carry_several_pictures_and_leave_out_the_threshold(
         tensor.set_data_from_numpy(np.array(files, dtype=object)[:, None])
         wanted = [tritonclient.grpc.InferRequestedOutput("segmentation")]
         answer = client.infer("fai-pem-m-ade", [tensor], outputs=wanted)
-    from io import BytesIO
-
     for data, expected in zip(answer.as_numpy("segmentation")[:, 0], alone, strict=True):
         with Image.open(BytesIO(data)) as picture:
             np.testing.assert_array_equal(np.asarray(picture), expected)
 
 
 def png(pixels: np.ndarray) -> bytes:
-    from io import BytesIO
-
     file = BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
@@ -93,8 +103,8 @@ def test_a_flood_is_refused_in_part_and_the_server_recovers(
 ) -> None:
     tiny = [street.resize((64, 48))] * 160
     answers = Counter(type(answer).__name__ for answer in ask_at_once(server, tiny))
-    assert answers["Overloaded"] > 0, "160 at once fit into queues of 64 and 32"
-    assert answers["Detections"] >= 32
+    assert answers["Overloaded"] > 0, "160 at once fit into a queue of 32"
+    assert answers["Detections"] > 0
     assert answers.total() == 160
     assert len(grpc_client.infer(street)) > 0
 
@@ -103,8 +113,6 @@ def test_a_flood_is_refused_in_part_and_the_server_recovers(
 def test_a_clients_own_time_limit_ends_the_wait(
     server: TritonServer, street: Image.Image, scheme: str
 ) -> None:
-    from pem_client import DeadlineExceeded
-
     address = server.grpc_url if scheme == "grpc" else server.http_url
     with (
         Client(f"{scheme}://{address}", timeout_s=0.02) as client,
