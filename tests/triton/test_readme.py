@@ -15,6 +15,7 @@ import pytest
 
 from pem_client import Detections
 from pem_server import TritonServer
+from pem_training.scenes import write_scenes
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 CHECKPOINT = "build/weights/street-scenes.safetensors"  # any checkpoint will do
@@ -105,10 +106,26 @@ def test_weights_become_the_graph_that_is_served(root: Path, folder: Path) -> No
     assert (folder / "model.onnx").stat().st_size == committed.stat().st_size
 
 
+def test_a_folder_is_measured_and_learnt_from(
+    root: Path, folder: Path, server: TritonServer
+) -> None:
+    evaluate = "./run evaluate --data FOLDER --model grpc://127.0.0.1:8001"
+    train = "./run train --data FOLDER --output artifacts/training"
+    assert {evaluate, train} <= set(commands())
+    for split in ("training", "validation"):
+        write_scenes(folder / "drawn", split, count=2, seed=36)
+    words = {"FOLDER": "drawn", "grpc://127.0.0.1:8001": f"grpc://{server.grpc_url}"}
+    assert "pixel accuracy" in run(root, folder, evaluate, **words)
+    short = "--steps 1 --batch 2 --crop 64 --eval-every 0 --precision float32"
+    run(root, folder, f"{train} {short}", **words)
+    assert (folder / "artifacts" / "training" / "checkpoint.pth").is_file()
+
+
 def test_no_other_commands_stand_in_the_readme() -> None:
     verbs = [shlex.split(command)[1] for command in commands()]
-    assert sorted(set(verbs)) == ["demo", "export", "import-weights", "segment", "serve"]
-    assert len(commands()) == 7
+    known = ["demo", "evaluate", "export", "import-weights", "segment", "serve", "train"]
+    assert sorted(set(verbs)) == known
+    assert len(commands()) == 9
 
 
 @pytest.mark.parametrize("snippet", blocks("python"))

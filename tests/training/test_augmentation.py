@@ -1,0 +1,148 @@
+"""Random scale, crop, flip and colours, and the order in which pictures come."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pem_training.augmentation import PIXEL_MEAN, Augmentation, augment
+from pem_training.batches import Samples, Steps, load_batches, order, point_generators
+from pem_training.colour import STRENGTHS
+from pem_training.dataset import find_pairs
+from pem_training.world import World
+
+MakeFolder = Callable[..., Path]
+PLAIN = Augmentation(crop=64, scale=(0.5, 2.0), short_side=0, colour="none")
+
+
+def ramp(height: int = 90, width: int = 120) -> tuple[Image.Image, Image.Image]:
+    """A picture whose red is the column and green the row; labels change every 10 pixels."""
+    rows, columns = np.mgrid[:height, :width].astype(np.uint8)
+    labels = (1 + columns // 10 + 12 * (rows // 10)).astype(np.uint8)
+    return Image.fromarray(np.dstack([columns, rows, 0 * rows])), Image.fromarray(labels)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("overhang", [0.0, 0.5])
+def test_labels_stay_with_their_pixels(seed: int, overhang: float) -> None:
+    how = Augmentation(64, (0.5, 2.0), 0, overhang, "none")
+    pixels, labels = augment(*ramp(), np.random.default_rng(seed), how)
+    assert (pixels.shape, labels.shape) == ((64, 64, 3), (64, 64))
+    inside = labels > 0
+    # Red and green say where in the picture a pixel is from, and so what its label must be.
+    columns, rows = pixels[..., 0][inside].astype(int), pixels[..., 1][inside].astype(int)
+    expected = 1 + columns // 10 + 12 * (rows // 10)
+    assert (expected == labels[inside]).mean() > 0.8
+
+
+@pytest.mark.parametrize("overhang", [0.0, 0.5])
+def test_padding_is_the_pixel_mean_without_labels_right_and_below(overhang: float) -> None:
+    how = Augmentation(64, (0.4, 1.2), 0, overhang, "ssd")
+    padded = 0
+    for seed in range(30):
+        pixels, labels = augment(*ramp(), np.random.default_rng(seed), how)
+        height, width = (labels > 0).any(1).sum(), (labels > 0).any(0).sum()
+        assert (labels[:height, :width] > 0).all()
+        assert (pixels[height:] == PIXEL_MEAN).all()
+        assert (pixels[:, width:] == PIXEL_MEAN).all()
+        padded += height < 64 or width < 64
+    assert 0 < padded < 30
+
+
+def test_only_with_overhang_a_large_picture_is_padded() -> None:
+    def has_padding(overhang: float, seed: int) -> bool:
+        how = Augmentation(64, (1.5, 2.0), 0, overhang, "none")
+        return bool((augment(*ramp(), np.random.default_rng(seed), how)[1] == 0).any())
+
+    assert not any(has_padding(0.0, seed) for seed in range(20))
+    assert any(has_padding(0.5, seed) for seed in range(20))
+
+
+def test_the_short_side_decides_the_scale_when_given() -> None:
+    how = Augmentation(64, (1.0, 1.0), 45, 0.0, "none")
+    _, labels = augment(*ramp(90, 120), np.random.default_rng(0), how)
+    assert (labels > 0).any(1).sum() == 45
+    assert (labels > 0).any(0).sum() == 60
+
+
+def test_half_of_the_pictures_are_mirrored() -> None:
+    how = Augmentation(64, (0.4, 0.4), 0, 0.0, "none")
+    left = [augment(*ramp(), np.random.default_rng(seed), how)[0][0, 0, 0] for seed in range(100)]
+    assert {bool(column < 60) for column in left} == {True, False}
+    assert 35 <= sum(column < 60 for column in left) <= 65
+
+
+def test_equal_generators_make_equal_pictures() -> None:
+    how = Augmentation(64, (0.5, 2.0), 0, 0.3, "strong")
+    first, again, other = (
+        augment(*ramp(), np.random.default_rng(seed), how)[0] for seed in (1, 1, 2)
+    )
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(("name", "least"), [("none", 0), ("ssd", 10), ("strong", 15)])
+def test_colours_change_as_much_as_the_name_says(name: str, least: float) -> None:
+    picture, _ = ramp()
+    changes = []
+    for seed in range(40):
+        changed = STRENGTHS[name](picture, np.random.default_rng(seed))
+        assert (changed.mode, changed.size) == (picture.mode, picture.size)
+        changes.append(np.abs(np.asarray(changed, int) - np.asarray(picture, int)).mean())
+    assert least <= np.mean(changes) < 90
+    assert (np.mean(changes) == 0) == (name == "none")
+
+
+# The order of pictures.
+
+
+def test_every_pass_shows_every_picture_once_in_another_order() -> None:
+    passes = [order(7, turn, 20).tolist() for turn in range(3)]
+    assert all(sorted(each) == list(range(20)) for each in passes)
+    assert len({tuple(each) for each in passes}) == 3
+    assert passes[0] == order(7, 0, 20).tolist() != order(8, 0, 20).tolist()
+
+
+def test_the_parts_of_all_processes_make_the_batch_of_one() -> None:
+    alone = list(Steps(2, 5, 8, World()))
+    parts = [list(Steps(2, 5, 8, World(rank=rank, size=2))) for rank in range(2)]
+    assert alone == [first + second for first, second in zip(*parts, strict=True)]
+    assert alone[0] == list(range(16, 24))  # two steps are done: they had 16 pictures
+    assert len(Steps(2, 5, 8, World())) == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_worker_processes_change_nothing(make_folder: MakeFolder) -> None:
+    samples = Samples(find_pairs(make_folder(training=3), "training"), PLAIN, seed=4)
+    batches = [
+        list(load_batches(samples, Steps(1, 3, 2, World()), workers, pinned=False))
+        for workers in (0, 1)
+    ]
+    assert [len(each) for each in batches] == [2, 2]
+    for one, other in zip(*batches, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    images, labels, numbers = batches[0][0]
+    assert (images.shape, images.dtype) == ((2, 3, 64, 64), torch.uint8)
+    assert labels.shape == (2, 64, 64)
+    assert numbers.tolist() == [2, 3]
+
+
+def test_a_picture_changes_from_pass_to_pass_but_not_from_run_to_run(
+    make_folder: MakeFolder,
+) -> None:
+    pairs = find_pairs(make_folder(training=1), "training")
+    run, again, other = (Samples(pairs, PLAIN, seed) for seed in (1, 1, 2))
+    assert torch.equal(run[5][0], again[5][0])
+    assert not torch.equal(run[5][0], other[5][0])
+    assert len({run[number][0].numpy().tobytes() for number in range(8)}) == 8
+
+
+def test_random_points_belong_to_the_sample_not_to_its_batch() -> None:
+    numbers, cpu = torch.tensor([3, 4, 5]), torch.device("cpu")
+    together = [torch.rand(2, generator=g).tolist() for g in point_generators(numbers, 0, cpu)]
+    alone = [torch.rand(2, generator=g).tolist() for g in point_generators(numbers[1:2], 0, cpu)]
+    assert together[1] == alone[0]
+    assert together[0] != together[1] != together[2]

@@ -1,0 +1,133 @@
+"""Labelled folders: every way in which one can be wrong is a sentence that names the file."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pem_training import dataset
+from pem_training.dataset import DataError, Pair, check_pairs, find_pairs, read_pair
+
+MakeFolder = Callable[..., Path]
+IMAGE, LABELS = Path("images/training/p1.jpg"), Path("annotations/training/p1.png")
+
+
+def check(folder: Path, cache: Path | None = None) -> list[Pair]:
+    pairs = find_pairs(folder, "training")
+    check_pairs(pairs, 5, cache)
+    return pairs
+
+
+def test_a_good_folder_passes_and_its_pairs_come_by_name(make_folder: MakeFolder) -> None:
+    folder = make_folder(training=3)
+    assert check(folder)[1] == Pair(folder / IMAGE, folder / LABELS)
+    image, labels = read_pair(check(folder)[1])
+    assert (image.mode, image.size, labels.size) == ("RGB", (64, 48), (64, 48))
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def write_text(path: Path) -> None:
+    path.write_text("no picture")
+
+
+def raise_label(path: Path) -> None:
+    labels = np.array(Image.open(path))
+    labels[3, 4] = 94
+    Image.fromarray(labels).save(path)
+
+
+def colour(path: Path) -> None:
+    Image.open(path).convert("RGB").save(path)
+
+
+def shrink(path: Path) -> None:
+    Image.open(path).resize((60, 48)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "spoilt", "named", "sentence"),
+    [
+        (remove, IMAGE, LABELS, f"must have its counterpart .*{IMAGE}, but that is missing"),
+        (remove, LABELS, IMAGE, f"must have its counterpart .*{LABELS}, but that is missing"),
+        (cut_short, IMAGE, IMAGE, "must be a whole picture, but cannot be read"),
+        (cut_short, LABELS, LABELS, "must be a whole picture, but cannot be read"),
+        (write_text, IMAGE, IMAGE, "must be a whole picture, but cannot be read"),
+        (raise_label, LABELS, LABELS, "must hold labels from 0 to 5, got 94"),
+        (colour, LABELS, LABELS, "must be an 8-bit picture of one channel, got mode RGB"),
+        (shrink, LABELS, LABELS, "must be as large as its picture, 64 x 48, got 60 x 48"),
+        (shrink, IMAGE, LABELS, "must be as large as its picture, 60 x 48, got 64 x 48"),
+    ],
+)
+def test_a_mistake_is_a_sentence_that_names_the_file(
+    make_folder: MakeFolder,
+    spoil: Callable[[Path], None],
+    spoilt: Path,
+    named: Path,
+    sentence: str,
+) -> None:
+    folder = make_folder()
+    spoil(folder / spoilt)
+    with pytest.raises(DataError) as raised:
+        check(folder)
+    message = str(raised.value)
+    assert message.startswith(f"{folder / named} must ")
+    assert re.search(sentence, message)
+    assert "\n" not in message
+
+
+def test_an_empty_folder_is_told_what_belongs_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"must hold images/training/X\.jpg and annotations/"):
+        find_pairs(tmp_path, "training")
+
+
+def test_all_faulty_files_are_named_up_to_ten(make_folder: MakeFolder) -> None:
+    folder = make_folder(training=13)
+    for number in range(12):
+        write_text(folder / f"images/training/p{number}.jpg")
+    with pytest.raises(DataError) as raised:
+        check(folder)
+    *named, last = str(raised.value).splitlines()
+    assert len(named) == 10
+    assert last == "... and 2 more"
+
+
+def test_a_picture_lying_on_its_side_is_turned_as_the_server_does(make_folder: MakeFolder) -> None:
+    folder = make_folder(size=(48, 64))
+    lying = Image.open(folder / IMAGE).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn me clockwise"
+    lying.save(folder / IMAGE, exif=exif, quality=100)
+    image, _ = read_pair(check(folder)[1])
+    upright = np.asarray(Image.open(make_folder(name="same") / IMAGE), float)
+    assert np.abs(np.asarray(image, float) - upright).mean() < 3
+
+
+def test_a_second_check_reads_only_what_changed(
+    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, cache = make_folder(training=3), tmp_path / "runs" / "checked.json"
+    check(folder, cache)
+    read: list[Path] = []
+
+    def note(pair: Pair) -> tuple[Image.Image, Image.Image]:
+        read.append(pair.image)
+        return read_pair(pair)
+
+    monkeypatch.setattr(dataset, "read_pair", note)
+    check(folder, cache)
+    assert read == []
+    raise_label(folder / LABELS)
+    for _ in range(2):  # what is wrong is not remembered as good
+        with pytest.raises(DataError, match="got 94"):
+            check(folder, cache)
+    assert read == [folder / IMAGE] * 2

@@ -1,0 +1,257 @@
+"""The losses: against a second computation of everything, from the formulas, in plain NumPy.
+
+The second computation shares nothing with the first but the order in which random points are drawn.
+"""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pem_training.losses import Points, pem_losses, total_loss
+from pem_training.targets import Target, target_of, targets_of
+from pemseg import Prediction
+
+POINTS = Points(count=40, oversample=3.0, importance=0.75)
+CLASSES, QUERIES = 4, 5
+
+
+def make_prediction(seed: int, batch: int, earlier: int = 2) -> Prediction:
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64) * 2
+
+    def output() -> Prediction:
+        return Prediction(random(batch, QUERIES, CLASSES + 1), random(batch, QUERIES, 4, 6))
+
+    final = output()
+    return Prediction(final.logits, final.masks, tuple(output() for _ in range(earlier)))
+
+
+def make_labels(seed: int = 0) -> torch.Tensor:
+    """Two pictures of 16 x 24: one with three classes and unlabelled pixels, one without any."""
+    labels = torch.zeros(2, 16, 24, dtype=torch.uint8)
+    blocks = np.random.default_rng(seed).choice([0, 1, 3, 4], size=(4, 6))
+    labels[0] = torch.from_numpy(np.kron(blocks, np.ones((4, 4)))).to(torch.uint8)
+    return labels
+
+
+def generators(count: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(100 + number) for number in range(count)]
+
+
+def losses_of(prediction: Prediction, targets: list[Target]) -> dict[str, torch.Tensor]:
+    return pem_losses(prediction, targets, generators(len(targets)), POINTS)
+
+
+# The second computation.
+
+
+def read(plane: np.ndarray, x: float, y: float) -> float:
+    height, width = plane.shape
+    column, row = x * width - 0.5, y * height - 0.5
+    total = 0.0
+    for i in (math.floor(row), math.floor(row) + 1):
+        for j in (math.floor(column), math.floor(column) + 1):
+            if 0 <= i < height and 0 <= j < width:
+                total += plane[i, j] * (1 - abs(row - i)) * (1 - abs(column - j))
+    return total
+
+
+def read_all(plane: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return np.array([read(plane, x, y) for x, y in points])
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def entropy(x: np.ndarray, t: np.ndarray) -> float:
+    return float(np.mean(-t * np.log(sigmoid(x)) - (1 - t) * np.log(1 - sigmoid(x))))
+
+
+def dice(x: np.ndarray, t: np.ndarray) -> float:
+    return float(1 - (2 * (sigmoid(x) * t).sum() + 1) / (sigmoid(x).sum() + t.sum() + 1))
+
+
+def losses_by_hand(prediction: Prediction, labels: np.ndarray) -> dict[str, float]:
+    """All losses of a batch; unlabelled pixels belong to no mask."""
+    sources = generators(len(labels))
+    present = [sorted(set(picture.ravel().tolist()) - {0}) for picture in labels]
+    num_masks = max(1, sum(len(classes) for classes in present))
+    result = {}
+    outputs = {"": prediction} | {f"_{i}": each for i, each in enumerate(prediction.earlier)}
+    for suffix, output in outputs.items():
+        ce_sum = ce_weight = mask_sum = dice_sum = 0.0
+        for i, (picture, classes, source) in enumerate(zip(labels, present, sources, strict=True)):
+            logits, masks = output.logits[i].numpy(), output.masks[i].numpy()
+            planes = [(picture == label).astype(float) for label in classes]
+            pairs = assign_by_hand(logits, masks, classes, planes, source)
+            hard = hard_points([masks[query] for query, _ in pairs], source)
+            for (query, place), points in zip(pairs, hard, strict=True):
+                x, t = read_all(masks[query], points), read_all(planes[place], points)
+                mask_sum, dice_sum = mask_sum + entropy(x, t), dice_sum + dice(x, t)
+            class_of = {query: classes[place] - 1 for query, place in pairs}
+            for query in range(QUERIES):
+                shares = np.exp(logits[query]) / np.exp(logits[query]).sum()
+                weight = 1.0 if query in class_of else 0.1
+                ce_sum -= weight * math.log(shares[class_of.get(query, CLASSES)])
+                ce_weight += weight
+        result[f"loss_ce{suffix}"] = ce_sum / ce_weight
+        result[f"loss_mask{suffix}"] = mask_sum / num_masks
+        result[f"loss_dice{suffix}"] = dice_sum / num_masks
+    return result
+
+
+def assign_by_hand(
+    logits: np.ndarray,
+    masks: np.ndarray,
+    classes: list[int],
+    planes: list[np.ndarray],
+    source: torch.Generator,
+) -> list[tuple[int, int]]:
+    """Query and place in `classes` of each pair, by query, from trying all assignments."""
+    points = torch.rand(1, POINTS.count, 2, generator=source)[0].double().numpy()
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    costs = np.zeros((QUERIES, len(classes)))
+    for q, n in itertools.product(range(QUERIES), range(len(classes))):
+        x, t = read_all(masks[q], points), read_all(planes[n], points)
+        costs[q, n] = -2 * shares[q, classes[n] - 1] + 5 * entropy(x, t) + 5 * dice(x, t)
+    tried = itertools.permutations(range(QUERIES), len(classes))
+    best = min(tried, key=lambda some: sum(costs[q, n] for n, q in enumerate(some)))
+    return sorted((query, place) for place, query in enumerate(best))
+
+
+def hard_points(masks: list[np.ndarray], source: torch.Generator) -> list[np.ndarray]:
+    """For each mask 30 of 120 random points, those of the least |logit|, and 10 others."""
+    candidates = torch.rand(len(masks), 120, 2, generator=source).double().numpy()
+    others = torch.rand(len(masks), 10, 2, generator=source).double().numpy()
+    chosen = []
+    for mask, some, more in zip(masks, candidates, others, strict=True):
+        nearest = np.argsort(np.abs(read_all(mask, some)))[:30]
+        chosen.append(np.concatenate([some[nearest], more]))
+    return chosen
+
+
+# What must hold.
+
+
+def test_all_losses_of_all_outputs_are_those_of_the_formulas() -> None:
+    prediction, labels = make_prediction(seed=1, batch=2), make_labels()
+    losses = losses_of(prediction, targets_of(labels))
+    expected = losses_by_hand(prediction, labels.numpy())
+    assert losses.keys() == expected.keys()
+    assert {"loss_ce", "loss_dice", "loss_mask", "loss_ce_0", "loss_mask_1"} < losses.keys()
+    for name, value in expected.items():
+        assert float(losses[name]) == pytest.approx(value, rel=1e-9), name
+
+
+def test_the_total_weighs_classes_by_2_and_masks_by_5_on_every_output() -> None:
+    losses = losses_of(make_prediction(seed=2, batch=2), targets_of(make_labels()))
+    weights = {"ce": 2, "dice": 5, "mask": 5}
+    expected = sum(weights[name.split("_")[1]] * float(value) for name, value in losses.items())
+    assert len(losses) == 9
+    assert float(total_loss(losses)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("skip_unlabelled", [False, True])
+def test_gradients_are_those_of_finite_differences(skip_unlabelled: bool) -> None:
+    start = make_prediction(seed=3, batch=2, earlier=1)
+    targets = targets_of(make_labels(), skip_unlabelled=skip_unlabelled)
+
+    def total(logits: torch.Tensor, masks: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
+        earlier = Prediction(start.earlier[0].logits, first)
+        return total_loss(losses_of(Prediction(logits, masks, (earlier,)), targets))
+
+    inputs = (start.logits, start.masks, start.earlier[0].masks)
+    inputs = tuple(value.requires_grad_() for value in inputs)
+    assert torch.autograd.gradcheck(total, inputs, fast_mode=True)  # along random directions
+
+
+def test_a_batch_without_any_object_teaches_only_no_object() -> None:
+    prediction = make_prediction(seed=4, batch=2, earlier=0)
+    logits, masks = prediction.logits.requires_grad_(), prediction.masks.requires_grad_()
+    losses = losses_of(prediction, targets_of(torch.zeros(2, 16, 24, dtype=torch.uint8)))
+    values = {name: float(loss.detach()) for name, loss in losses.items()}
+    no_object = -logits.detach().log_softmax(-1)[..., CLASSES]
+    assert values["loss_ce"] == pytest.approx(float(no_object.mean()), rel=1e-12)
+    assert values["loss_mask"] == values["loss_dice"] == 0
+    total_loss(losses).backward()
+    assert logits.grad is not None
+    assert logits.grad.abs().sum() > 0
+    assert masks.grad is not None  # zeros, not nothing: other processes wait for them
+    assert masks.grad.abs().sum() == 0
+
+
+def far_from_the_labels(masks: torch.Tensor) -> torch.Tensor:
+    """The masks with other logits in the columns that no labelled point reads."""
+    changed = masks.clone()
+    changed[..., 4:] = -changed[..., 4:] + 1
+    return changed
+
+
+@pytest.mark.parametrize(("skip_unlabelled", "changes"), [(False, True), (True, False)])
+def test_unlabelled_pixels_are_outside_all_masks_or_left_out(
+    skip_unlabelled: bool, changes: bool
+) -> None:
+    labels = torch.zeros(1, 16, 24, dtype=torch.uint8)
+    labels[:, :8, :12], labels[:, 8:, :12] = 1, 3  # columns 0 to 2 of the masks, and half of 3
+    targets = targets_of(labels, skip_unlabelled=skip_unlabelled)
+    one = make_prediction(seed=5, batch=1, earlier=0)
+    other = Prediction(one.logits, far_from_the_labels(one.masks))
+    before, after = losses_of(one, targets), losses_of(other, targets)
+    assert (float(before["loss_mask"]) != float(after["loss_mask"])) == changes
+    assert (float(before["loss_dice"]) != float(after["loss_dice"])) == changes
+
+
+def test_the_default_for_unlabelled_pixels_is_the_originals() -> None:
+    target = target_of(make_labels()[0])
+    assert target.counted is None
+    assert target.classes.tolist() == [0, 2, 3]
+    labels = make_labels()[0]
+    assert torch.equal(target.masks.sum(0), (labels > 0).long())  # unlabelled: in no mask
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3)))[1:])
+def test_the_order_of_targets_changes_nothing(order: tuple[int, ...]) -> None:
+    prediction, targets = make_prediction(seed=6, batch=2), targets_of(make_labels())
+    turned = Target(targets[0].classes[list(order)], targets[0].masks[list(order)])
+    before, after = losses_of(prediction, targets), losses_of(prediction, [turned, targets[1]])
+    for name, value in before.items():
+        assert float(after[name]) == pytest.approx(float(value), rel=1e-12), name
+
+
+def test_the_order_of_pictures_changes_nothing() -> None:
+    prediction, targets = make_prediction(seed=7, batch=2, earlier=0), targets_of(make_labels())
+    flipped = Prediction(prediction.logits.flip(0), prediction.masks.flip(0))
+    before = losses_of(prediction, targets)
+    after = pem_losses(flipped, targets[::-1], generators(2)[::-1], POINTS)
+    for name, value in before.items():
+        assert float(after[name]) == pytest.approx(float(value), rel=1e-12), name
+
+
+def test_perfect_masks_cost_next_to_nothing_and_wrong_ones_a_lot() -> None:
+    labels = make_labels()[:1]
+    targets = targets_of(labels)
+    present = len(targets[0].classes)
+    logits = torch.full((1, QUERIES, CLASSES + 1), -20.0)
+    logits[0, :present, targets[0].classes] = torch.diag(torch.full((present,), 40.0)) - 20
+    logits[0, present:, CLASSES] = 20
+    masks = torch.full((1, QUERIES, 16, 24), -30.0)
+    masks[0, :present][targets[0].masks] = 30
+    perfect = losses_of(Prediction(logits, masks), targets)
+    assert float(perfect["loss_ce"]) < 1e-6
+    assert float(perfect["loss_dice"]) < 0.3  # not 0: points between two pixels see both
+    wrong = losses_of(Prediction(logits, -masks), targets)
+    assert float(wrong["loss_dice"]) > 2 * float(perfect["loss_dice"])
+    assert float(wrong["loss_mask"]) > 10
+
+
+def test_half_precision_is_added_up_in_float32() -> None:
+    prediction = make_prediction(seed=8, batch=2, earlier=0)
+    low = Prediction(prediction.logits.bfloat16(), prediction.masks.bfloat16())
+    losses = losses_of(low, targets_of(make_labels()))
+    assert {value.dtype for value in losses.values()} == {torch.float32}
