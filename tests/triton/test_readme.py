@@ -35,9 +35,8 @@ def commands() -> list[str]:
 
 @pytest.fixture
 def folder(root: Path, tmp_path: Path) -> Path:
-    """A user's own folder with a picture and a checkpoint."""
+    """A user's own folder with a picture."""
     shutil.copy(root / "docs" / "street.jpg", tmp_path / "photo.jpg")
-    (tmp_path / "checkpoint.pth").write_bytes(b"")
     return tmp_path
 
 
