@@ -225,6 +225,19 @@ def test_written_scenes_are_read_back_in_the_ade20k_layout(tmp_path):
     assert difference.mean() < 4
 
 
+def test_written_classes_take_the_numbers_that_the_photographs_use(tmp_path):
+    write_scenes(tmp_path, "training", count=1, seed=7, renumber={3: 5, 5: 3})
+    (path,) = (tmp_path / "annotations" / "training").iterdir()
+    with Image.open(path) as stored:
+        written = np.asarray(stored)
+    labels = draw_scene(7)[1]
+    assert {3, 5} <= set(np.unique(labels))
+    np.testing.assert_array_equal(written == 5, labels == 3)
+    np.testing.assert_array_equal(written == 3, labels == 5)
+    others = ~np.isin(labels, (3, 5))
+    np.testing.assert_array_equal(written[others], labels[others])
+
+
 def test_the_command_line_writes_the_folder_and_prints_it(tmp_path, capsys):
     folder = tmp_path / "drawn"
     main([str(folder), "--count", "1", "--split", "training", "--seed", "2"])

@@ -41,6 +41,14 @@ def test_every_setting_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
         ({"overhang": 1.5}, "--overhang must be from 0 to below 1, got 1.5"),
         ({"scenes": -1}, "--scenes must be 0 or more, got -1"),
         (
+            {"scene_labels": ("81=21", "81")},
+            "--scene-labels must be pairs like 81=21 of labels from 0 to 150, got ('81=21', '81')",
+        ),
+        (
+            {"scene_labels": ("81=151",)},
+            "--scene-labels must be pairs like 81=21 of labels from 0 to 150, got ('81=151',)",
+        ),
+        (
             {"weights": Path("a"), "backbone": Path("b")},
             "--weights holds a backbone already: leave --backbone out",
         ),
@@ -73,6 +81,7 @@ def test_only_options_that_decide_the_result_must_be_repeated() -> None:
     assert one == Settings(data=Path("y")).identity()
     assert one != Settings(data=Path("x"), seed=1).identity()
     assert one["--colour"] == "ssd"
+    assert Settings(data=Path("x"), scene_labels=("81=21",)).renumber == {81: 21}
 
 
 def remove_labels(folder: Path) -> str:

@@ -257,7 +257,7 @@ def test_the_preview_shows_labels_and_answer_side_by_side() -> None:
 def test_scenes_are_drawn_once_and_wholly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
 
-    def write(folder: Path, split: str, count: int, seed: int) -> None:
+    def write(folder: Path, split: str, count: int, seed: int, renumber: object) -> None:
         drawn.append(seed)
         if len(drawn) == 2:
             raise KeyboardInterrupt

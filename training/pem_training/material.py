@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,13 +35,13 @@ def gather_material(settings: Settings, classes: int, world: World) -> Material:
 
     The first process draws and checks, the others wait for it.
     """
-    drawn = settings.output / "scenes"
+    drawn = settings.output / "-".join(["scenes", *settings.scene_labels])
     training = find_pairs(settings.data, "training")
     validation = find_pairs(settings.data, "validation") if settings.eval_every else []
     if world.is_first:
         check_pairs([*training, *validation], classes, settings.output / CHECKED)
         if settings.scenes:
-            draw_scenes(drawn, settings.scenes)
+            draw_scenes(drawn, settings.scenes, settings.renumber)
             check_pairs(find_pairs(drawn, "training"), classes, settings.output / CHECKED)
     wait_for_all()
     if settings.scenes:
@@ -50,13 +51,13 @@ def gather_material(settings: Settings, classes: int, world: World) -> Material:
     return Material(training, validation)
 
 
-def draw_scenes(folder: Path, count: int) -> None:
+def draw_scenes(folder: Path, count: int, renumber: Mapping[int, int] | None = None) -> None:
     """Have at least `count` drawn scenes in `folder`: all of them or, if interrupted, none."""
     if folder.is_dir() and len(find_pairs(folder, "training")) >= count:
         return
     draft = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     for seed in bar(range(count), "drawing scenes", count, leave=False):
-        write_scenes(draft, "training", 1, seed)
+        write_scenes(draft, "training", 1, seed, renumber)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(draft, folder)

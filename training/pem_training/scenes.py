@@ -8,6 +8,7 @@ write a folder in the layout of the ADE20K scene-parsing data.
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -127,11 +128,15 @@ def _draw_view(rng: Rng, street: Street, height: int, width: int) -> View:
     )
 
 
-def write_scenes(folder: Path, split: str, count: int, seed: int) -> None:
+def write_scenes(
+    folder: Path, split: str, count: int, seed: int, renumber: Mapping[int, int] | None = None
+) -> None:
     """Write scenes `seed` to `seed + count - 1` to images/SPLIT/*.jpg and annotations/SPLIT/*.png.
 
-    The names carry the seeds, so that any scene can be drawn again. Raises ValueError, before
-    anything is written, for a negative count or a seed that `draw_scene` refuses.
+    The names carry the seeds, so that any scene can be drawn again. `renumber` gives classes other
+    numbers, for photographs whose labels do not tell, say, a bus (81) from a car (21). Raises
+    ValueError, before anything is written, for a negative count or a seed that `draw_scene`
+    refuses.
     """
     if count < 0 or seed < 0 or seed + count > 2**32:
         raise ValueError(
@@ -141,10 +146,13 @@ def write_scenes(folder: Path, split: str, count: int, seed: int) -> None:
     images, annotations = folder / "images" / split, folder / "annotations" / split
     for place in (images, annotations):
         place.mkdir(parents=True, exist_ok=True)
+    numbers = np.arange(256, dtype=np.uint8)
+    for old, new in (renumber or {}).items():
+        numbers[old] = new
     for number in range(seed, seed + count):
         image, labels = draw_scene(number)
         Image.fromarray(image).save(images / f"scene_{number:08d}.jpg", quality=JPEG_QUALITY)
-        Image.fromarray(labels).save(annotations / f"scene_{number:08d}.png")
+        Image.fromarray(numbers[labels]).save(annotations / f"scene_{number:08d}.png")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -61,6 +61,15 @@ class Settings:
     scenes: int = field(
         default=0, metadata=_option("drawn scenes mixed into each pass (%(default)s)", type=int)
     )
+    scene_labels: tuple[str, ...] = field(
+        default=(),
+        metadata=_option(
+            "other numbers for classes of the drawn scenes, where the photographs' labels are "
+            "coarser: 81=21 files buses under car",
+            nargs="+",
+            metavar="OLD=NEW",
+        ),
+    )
     lr: float = field(
         default=4e-4,
         metadata=_option("learning rate, falling along a cosine (%(default)s)", type=float),
@@ -150,6 +159,11 @@ class Settings:
         for name in ("clip", "backbone_lr"):
             value = getattr(self, name)
             self._check(name, value is None or value > 0, "above 0")
+        classes = VARIANTS[self.variant]().classes
+        for pair in self.scene_labels:
+            old, _, new = pair.partition("=")
+            known = all(each.isdecimal() and int(each) <= classes for each in (old, new))
+            self._check("scene_labels", known, f"pairs like 81=21 of labels from 0 to {classes}")
         if self.weights and self.backbone:
             raise SettingsError("--weights holds a backbone already: leave --backbone out")
 
@@ -169,6 +183,11 @@ class Settings:
     @property
     def greatest_norm(self) -> float:
         return self.clip or (0.01 if self.pretrained else 1.0)
+
+    @property
+    def renumber(self) -> dict[int, int]:
+        """`scene_labels` as numbers."""
+        return {int(old): int(new) for old, new in (each.split("=") for each in self.scene_labels)}
 
     @property
     def augmentation(self) -> Augmentation:
@@ -200,7 +219,8 @@ class Settings:
     def from_options(cls, options: argparse.Namespace) -> Self:
         """The settings in parsed options; SettingsError if one is out of range."""
         values = {each.name: getattr(options, each.name) for each in fields(cls)}
-        return cls(**values | {"scale": tuple(values["scale"])})
+        pairs = {name: tuple(values[name]) for name in ("scale", "scene_labels")}
+        return cls(**values | pairs)
 
 
 def _flag(name: str) -> str:
