@@ -2,8 +2,8 @@
 
 The same function as `model.Pem` followed by the card's reading of its outputs, rearranged for
 inference at one fixed size. Everything that does not depend on the picture is computed here once;
-nothing is approximated. Every reshape names its numbers,
-with -1 for the batch, so that the exported graph holds no shape arithmetic.
+nothing is approximated but the index map's edges, see index_map.py. Every reshape names its
+numbers, with -1 for the batch, so that the exported graph holds no shape arithmetic.
 
 B batch, Q queries, D `decoder_width` channels, K classes, N tokens of a level.
 """
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from .decoder import LEVELS, PrototypeDecoder
 from .folding import compact, folded_copy
+from .index_map import IndexMap
 from .model import PIXEL_MEAN, PIXEL_STD, STRIDE, Pem
 from .serving_layer import (
     LEVEL_STRIDES,
@@ -44,12 +45,13 @@ class ServingPem(nn.Module):
             )
         if mask_stride not in (1, 2, 4):
             raise ValueError(f"mask_stride must be 1, 2 or 4, got {mask_stride}")
-        self.mask_stride = mask_stride
         self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1))
         self.backbone = folded_copy(network.backbone)
         self.pixel_decoder = folded_copy(network.sem_seg_head.pixel_decoder)
         self.decoder = ServingDecoder(network.sem_seg_head.predictor, height, width)
+        small = self.decoder.queries, *self.decoder.size_at(MASK_STRIDE)
+        self.index_map = IndexMap(*small, factor=MASK_STRIDE // mask_stride)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`image` (B, H, W, 3) uint8 RGB.
@@ -62,16 +64,7 @@ class ServingPem(nn.Module):
         probabilities = logits.softmax(dim=-1)[..., :-1]  # (B, Q, K): without "no object"
         scores, class_ids = probabilities.max(dim=-1)  # (B, Q)
         weighted = masks.sigmoid() * scores[:, :, None, None]  # (B, Q, H/4, W/4)
-        masks = index_map(weighted, MASK_STRIDE // self.mask_stride)
-        return class_ids.to(torch.int32), scores, masks
-
-
-def index_map(weighted: Tensor, factor: int) -> Tensor:
-    """The query with the greatest weighted mask at each pixel, enlarged `factor` times: uint8."""
-    if factor > 1:
-        weighted = resize(weighted, factor)
-    # By way of float32: TensorRT casts to uint8 from float types only.
-    return weighted.argmax(dim=1).to(torch.float32).to(torch.uint8)
+        return class_ids.to(torch.int32), scores, self.index_map(weighted)
 
 
 def resize(x: Tensor, factor: float) -> Tensor:
