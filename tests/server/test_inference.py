@@ -1,4 +1,5 @@
 import numpy as np
+import openvino
 import pytest
 from onnx import TensorProto, helper, save
 
@@ -37,7 +38,7 @@ def graph(tmp_path):
 def test_the_outputs_come_in_the_order_of_the_contract(inference, graph, count):
     images = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
 
-    class_ids, scores, masks = inference.Network(graph, threads=1)(images)
+    class_ids, scores, masks = inference.Network(graph, threads=1, precision="f32")(images)
 
     assert (masks == images.max(axis=3)).all()
     assert np.allclose(scores, images.mean(axis=(2, 3)), atol=1e-4)
@@ -48,3 +49,43 @@ def test_the_outputs_come_in_the_order_of_the_contract(inference, graph, count):
 def test_a_missing_file_is_one_sentence(inference, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"^the network must lie at .*model\.onnx; make it"):
         inference.Network(tmp_path / "model.onnx", threads=1)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "has_bf16", "taken"),
+    [("auto", True, "bf16"), ("auto", False, "f32"), ("f32", True, "f32"), ("bf16", True, "bf16")],
+)
+def test_the_processor_decides_the_precision(
+    inference, graph, monkeypatch, wanted, has_bf16, taken
+):
+    told = []
+
+    class Core(openvino.Core):
+        def get_property(self, device, name):
+            assert (device, name) == ("CPU", "OPTIMIZATION_CAPABILITIES")
+            return ["FP32", "BF16"] if has_bf16 else ["FP32"]
+
+        def compile_model(self, path, device, settings):
+            told.append(settings["INFERENCE_PRECISION_HINT"])
+            return super().compile_model(path, device, {})
+
+    monkeypatch.setattr(openvino, "Core", Core)
+
+    assert inference.Network(graph, threads=1, precision=wanted).precision == taken
+    assert told == [taken]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        ("fp16", "precision must be one of auto, bf16, f32, got 'fp16'"),
+        ("bf16", "precision bf16 needs a processor with bfloat16"),
+    ],
+)
+def test_a_precision_that_cannot_be_is_one_sentence(
+    inference, graph, monkeypatch, wanted, sentence
+):
+    monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32"])
+
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        inference.Network(graph, threads=1, precision=wanted)

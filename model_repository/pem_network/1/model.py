@@ -14,10 +14,12 @@ class TritonPythonModel:
     def initialize(self, args):
         parameters = json.loads(args["model_config"])["parameters"]
         threads = int(parameters["threads"]["string_value"])
+        precision = parameters["precision"]["string_value"]
         try:
-            self.network = Network(Path(__file__).with_name("model.onnx"), threads)
-        except FileNotFoundError as error:
+            self.network = Network(Path(__file__).with_name("model.onnx"), threads, precision)
+        except (FileNotFoundError, ValueError) as error:
             raise pb_utils.TritonModelException(str(error)) from None
+        pb_utils.Logger.log_info(f"pem_network computes in {self.network.precision}")
 
     def execute(self, requests):
         waiting = [request for request in requests if not request.is_cancelled()]
