@@ -14,6 +14,7 @@ from torch import nn
 
 from pem_training import checkpoint_file, material
 from pem_training.checkpoint_file import read_checkpoint, write_checkpoint
+from pem_training.curve_chart import running_mean, write_curve
 from pem_training.curves import Curves
 from pem_training.material import draw_scenes
 from pem_training.optimiser import FINAL_RATE, average, learning_rate, make_optimiser
@@ -241,6 +242,23 @@ def test_curves_forget_what_comes_after_the_checkpoint(tmp_path: Path) -> None:
         curves.add(3, {"loss": 1.0})
     assert history.read_text() == whole
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_the_curve_is_drawn_from_any_history(tmp_path: Path) -> None:
+    history = tmp_path / "history.jsonl"
+    lines = ['{"step": 1, "loss": 3.0}', '{"step": 1, "miou": 0.2}', '{"step": 2, "loss": 1.0}']
+    for count in (0, 1, 3):
+        history.write_text("\n".join(lines[:count]))
+        write_curve(tmp_path / f"{count}.png", history)
+    with Image.open(tmp_path / "3.png") as drawn, Image.open(tmp_path / "0.png") as empty:
+        assert drawn.size == empty.size
+        assert drawn.tobytes() != empty.tobytes()
+
+
+def test_a_running_mean_stands_at_its_last_step() -> None:
+    series = np.array([[1.0, 2.0, 4.0], [10.0, 20.0, 60.0]])
+    np.testing.assert_array_equal(running_mean(series, 2), [[2, 4], [15, 40]])
+    np.testing.assert_array_equal(running_mean(series, 9), [[4], [30]])
 
 
 def test_the_preview_shows_labels_and_answer_side_by_side() -> None:

@@ -10,6 +10,7 @@ import torch
 from pem_training.batches import Batches, Samples, Steps, load_batches
 from pem_training.checkpoint_file import read_checkpoint, write_checkpoint
 from pem_training.confusion import no_counts, scores_of
+from pem_training.curve_chart import write_curve
 from pem_training.curves import Curves
 from pem_training.dataset import Pair, read_image
 from pem_training.interruption import Interruption
@@ -138,6 +139,7 @@ def evaluate(trainer: Trainer, pairs: list[Pair], world: World, curves: Curves |
             "pixel_accuracy": scores.pixel_accuracy,
         },
     )
+    write_curve(trainer.settings.output / "curve.png", trainer.settings.output / "history.jsonl")
     shown = pairs[0]
     picture = read_image(shown.image)
     answer = served_labels(network, picture)

@@ -4,8 +4,8 @@
 
 Interrupted or killed, the same command with --resume goes on from the last checkpoint as if
 nothing had happened. Several GPUs: .venv/bin/torchrun --nproc-per-node 4 -m pem_training.train ...
-In the output folder: checkpoint.pth, best.pth (by mIoU on the validation split), history.jsonl and
-tensorboard/ (look at it with .venv/bin/tensorboard --logdir FOLDER).
+In the output folder: checkpoint.pth, best.pth (by mIoU on the validation split), curve.png,
+history.jsonl and tensorboard/ (look at it with .venv/bin/tensorboard --logdir FOLDER).
 """
 
 import argparse
