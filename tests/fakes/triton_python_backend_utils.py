@@ -90,10 +90,59 @@ class Logger:
     """Keeps what was logged; a test empties it."""
 
     errors: list[str] = []  # noqa: RUF012  the real one is one for the whole process too
+    warnings: list[str] = []  # noqa: RUF012
 
     @classmethod
     def log_error(cls, message: str) -> None:
         cls.errors.append(message)
+
+    @classmethod
+    def log_warn(cls, message: str) -> None:
+        cls.warnings.append(message)
+
+
+class MetricKind(enum.Enum):
+    COUNTER = 0
+    GAUGE = 1
+    HISTOGRAM = 2
+
+
+class Series:
+    """One labelled series; the real one is called Metric and lives in the server."""
+
+    def __init__(self, kind: MetricKind, buckets: list[float] | None) -> None:
+        self.kind, self.buckets = kind, buckets
+        self.total = 0.0
+        self.observed: list[float] = []
+
+    def increment(self, value: float) -> None:
+        if self.kind is MetricKind.HISTOGRAM or value < 0:
+            raise TritonModelException(f"Failed to increment metric value: {self.kind}, {value}")
+        self.total += value
+
+    def observe(self, value: float) -> None:
+        if self.kind is not MetricKind.HISTOGRAM:
+            raise TritonModelException(f"Failed to observe metric value: {self.kind}")
+        self.observed.append(value)
+
+
+class MetricFamily:
+    """Series of one name; families of one name share them, as in the server."""
+
+    COUNTER, GAUGE, HISTOGRAM = MetricKind
+    registry: dict[str, dict[tuple[tuple[str, str], ...], Series]] = {}  # noqa: RUF012
+
+    def __init__(self, name: str, description: str, kind: MetricKind) -> None:
+        self._kind = kind
+        self._series = self.registry.setdefault(name, {})
+
+    def Metric(
+        self, labels: dict[str, str] | None = None, buckets: list[float] | None = None
+    ) -> Series:
+        if (buckets is None) == (self._kind is MetricKind.HISTOGRAM):
+            raise TritonModelException("Failed to create metric: buckets are for histograms")
+        key = tuple(sorted((labels or {}).items()))
+        return self._series.setdefault(key, Series(self._kind, buckets))
 
 
 def get_input_tensor_by_name(request: InferenceRequest, name: str) -> Tensor | None:

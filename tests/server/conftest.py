@@ -97,9 +97,45 @@ def arrays_of() -> Callable[[pb_utils.InferenceResponse], dict[str, np.ndarray]]
     return read
 
 
+@pytest.fixture(autouse=True)
+def series() -> Iterator[Callable[..., pb_utils.Series]]:
+    """What the models of one test told Prometheus: a series by its name and labels."""
+    registry = pb_utils.MetricFamily.registry
+    registry.clear()
+
+    def read(name: str, **labels: str) -> pb_utils.Series:
+        return registry[name][tuple(sorted(labels.items()))]
+
+    yield read
+    registry.clear()
+
+
+@pytest.fixture
+def outcomes(series) -> Callable[[str], dict[str, float]]:
+    """The images of a step by outcome, those that occurred."""
+
+    def read(step: str) -> dict[str, float]:
+        found = {
+            dict(labels)["outcome"]: each.total
+            for labels, each in pb_utils.MetricFamily.registry["pem_images_total"].items()
+            if dict(labels)["step"] == step
+        }
+        return {outcome: images for outcome, images in found.items() if images}
+
+    return read
+
+
 @pytest.fixture
 def logged_errors() -> Iterator[list[str]]:
     """What the models log as errors during one test."""
     pb_utils.Logger.errors.clear()
     yield pb_utils.Logger.errors
     pb_utils.Logger.errors.clear()
+
+
+@pytest.fixture
+def logged_warnings() -> Iterator[list[str]]:
+    """What the models log as warnings during one test."""
+    pb_utils.Logger.warnings.clear()
+    yield pb_utils.Logger.warnings
+    pb_utils.Logger.warnings.clear()

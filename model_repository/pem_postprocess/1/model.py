@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from .detection_measures import DetectionMeasures
 from .postprocessing import InputError, detect, to_json
 
 MODEL_FOLDER = Path(__file__).parents[1]
@@ -18,17 +19,23 @@ class TritonPythonModel:
         parameters = json.loads(args["model_config"])["parameters"]
         self.max_pixels = int(parameters["max_image_pixels"]["string_value"])
         self.labels = (MODEL_FOLDER / "labels.txt").read_text(encoding="utf-8").splitlines()
+        self.measures = DetectionMeasures()
 
     def execute(self, requests):
-        return [self._respond(request) for request in requests]
+        responses = [self._respond(request) for request in requests]
+        self.measures.send()
+        return responses
 
     def _respond(self, request):
         if request.is_cancelled():
+            self.measures.add("cancelled")
             return _failure("the request was cancelled", pb_utils.TritonError.CANCELLED)
+        count = 1  # until the request says how many
         try:
             arrival = time.monotonic()
             tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
             clocks = tensors.pop("clock")  # (N, 2)
+            count = len(clocks)
             tensors.setdefault("threshold", None)
             found = detect(**tensors, labels=self.labels, max_pixels=self.max_pixels)
             end = time.monotonic()
@@ -36,12 +43,16 @@ class TritonPythonModel:
                 [to_json(detections, start, prepared, arrival, end)]
                 for detections, (start, prepared) in zip(found, clocks.tolist(), strict=True)
             ]
-            return pb_utils.InferenceResponse(
+            response = pb_utils.InferenceResponse(
                 [pb_utils.Tensor("detections", np.array(answers, dtype=object))]  # (N, 1)
             )
+            self.measures.add_found(found, time.monotonic() - arrival)
+            return response
         except InputError as error:
+            self.measures.add("bad_request", count)
             return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception:
+            self.measures.add("failed", count)
             pb_utils.Logger.log_error(traceback.format_exc())
             return _failure(
                 "pem_postprocess failed; the reason is in the server's log",

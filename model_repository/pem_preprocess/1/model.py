@@ -7,6 +7,7 @@ import traceback
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from .image_measures import ImageMeasures
 from .preprocessing import ImageError, Limits, prepare
 
 
@@ -19,28 +20,39 @@ class TritonPythonModel:
             max_pixels=int(parameters["max_image_pixels"]["string_value"]),
         )
         self.size = int(pb_utils.get_output_config_by_name(config, "fitted_image")["dims"][0])
+        self.measures = ImageMeasures()
 
     def execute(self, requests):
-        return [self._respond(request) for request in requests]
+        responses = [self._respond(request) for request in requests]
+        self.measures.send()
+        return responses
 
     def _respond(self, request):
         if request.is_cancelled():
+            self.measures.add("cancelled")
             return _failure("the request was cancelled", pb_utils.TritonError.CANCELLED)
+        count = 1  # until the request says how many
         try:
             start = time.monotonic()
             image = pb_utils.get_input_tensor_by_name(request, "image").as_numpy()  # (N, 1)
+            count = len(image)
             fitted_image, geometry = prepare(image[:, 0], self.limits, self.size)
-            clock = np.tile([start, time.monotonic()], (len(image), 1))  # (N, 2)
-            return pb_utils.InferenceResponse(
+            end = time.monotonic()
+            clock = np.tile([start, end], (count, 1))  # (N, 2)
+            response = pb_utils.InferenceResponse(
                 [
                     pb_utils.Tensor("fitted_image", fitted_image),
                     pb_utils.Tensor("geometry", geometry),
                     pb_utils.Tensor("clock", clock),
                 ]
             )
+            self.measures.add_prepared(geometry, end - start)
+            return response
         except ImageError as error:
+            self.measures.add(error.outcome, count)
             return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception:
+            self.measures.add("failed", count)
             pb_utils.Logger.log_error(traceback.format_exc())
             return _failure(
                 "pem_preprocess failed; the reason is in the server's log",

@@ -39,6 +39,14 @@ _JPEG_SEGMENT = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 class ImageError(ValueError):
     """The client's image cannot be used; the text is a sentence for the client."""
 
+    outcome = "bad_image"  # what the metrics call it
+
+
+class LimitError(ImageError):
+    """The image may be good, but costs more than the limits allow."""
+
+    outcome = "too_large"
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -65,7 +73,7 @@ def prepare(
             if len(encoded) == 1:
                 raise
             place = f"image {index} of {len(encoded)} (counted from 0)"
-            raise ImageError(f"{place}: {error}") from error
+            raise type(error)(f"{place}: {error}") from error
     return fitted, geometry
 
 
@@ -112,7 +120,7 @@ def _check_bytes(encoded: bytes, limits: Limits) -> None:
     if not encoded:
         raise ImageError("image must not be empty, but 0 bytes arrived; send the bytes of the file")
     if len(encoded) > limits.max_bytes:
-        raise ImageError(
+        raise LimitError(
             f"image must have at most {limits.max_bytes:,} bytes, but {len(encoded):,} arrived; "
             "send a smaller or more compressed file"
         )
@@ -121,12 +129,12 @@ def _check_bytes(encoded: bytes, limits: Limits) -> None:
 def _check_header(image: Image.Image, encoded: bytes, limits: Limits) -> None:
     width, height = image.size
     if width * height > limits.max_pixels or max(width, height) > MAX_SIDE:
-        raise ImageError(
+        raise LimitError(
             f"image must have at most {limits.max_pixels:,} pixels and {MAX_SIDE:,} a side, "
             f"but its header says {width:,} x {height:,}; scale it down"
         )
     if image.format in ("JPEG", "MPO") and _count_jpeg_scans(encoded) > MAX_JPEG_SCANS:
-        raise ImageError(
+        raise LimitError(
             f"image must be a JPEG of at most {MAX_JPEG_SCANS} scans, but this one has more; "
             "save it again as an ordinary JPEG"
         )

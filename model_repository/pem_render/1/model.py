@@ -6,6 +6,7 @@ import traceback
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from .render_measures import RenderMeasures
 from .rendering import InputError, render
 
 
@@ -13,22 +14,32 @@ class TritonPythonModel:
     def initialize(self, args):
         parameters = json.loads(args["model_config"])["parameters"]
         self.max_pixels = int(parameters["max_image_pixels"]["string_value"])
+        self.measures = RenderMeasures()
 
     def execute(self, requests):
-        return [self._respond(request) for request in requests]
+        responses = [self._respond(request) for request in requests]
+        self.measures.send()
+        return responses
 
     def _respond(self, request):
         if request.is_cancelled():
+            self.measures.add("cancelled")
             return _failure("the request was cancelled", pb_utils.TritonError.CANCELLED)
+        count = 1  # until the request says how many
         try:
             tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+            count = len(tensors["scores"])
             tensors.setdefault("threshold", None)
             pictures = render(**tensors, max_pixels=self.max_pixels)
             segmentation = np.array([[picture] for picture in pictures], dtype=object)  # (N, 1)
-            return pb_utils.InferenceResponse([pb_utils.Tensor("segmentation", segmentation)])
+            response = pb_utils.InferenceResponse([pb_utils.Tensor("segmentation", segmentation)])
+            self.measures.add("ok", count)
+            return response
         except InputError as error:
+            self.measures.add("bad_request", count)
             return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception:
+            self.measures.add("failed", count)
             pb_utils.Logger.log_error(traceback.format_exc())
             return _failure(
                 "pem_render failed; the reason is in the server's log",

@@ -1,0 +1,102 @@
+"""The rules file: what promtool says of it, and that nothing in it goes untested."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+
+@pytest.fixture
+def rules(monitoring: Path) -> list[dict]:
+    groups = yaml.safe_load((monitoring / "rules.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+@pytest.fixture
+def cases(monitoring: Path) -> list[dict]:
+    """Every expectation of the unit tests."""
+    tests = yaml.safe_load((monitoring / "rules_test.yml").read_text())["tests"]
+    return [case for test in tests for case in test.get("promql_expr_test", [])]
+
+
+def run(*command: object) -> None:
+    ended = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_promtool_accepts_the_configuration(monitoring: Path, promtool: str) -> None:
+    run(promtool, "check", "config", monitoring / "prometheus.yml")
+
+
+def test_the_rules_pass_their_unit_tests(monitoring: Path, promtool: str) -> None:
+    run(promtool, "test", "rules", monitoring / "rules_test.yml")
+
+
+def test_every_rule_is_tested_with_a_value_and_without_series(
+    rules: list[dict], cases: list[dict]
+) -> None:
+    recorded = {rule["record"] for rule in rules if "record" in rule}
+    valued = {case["expr"] for case in cases if case["exp_samples"]}
+    empty = {case["expr"] for case in cases if not case["exp_samples"]}
+    assert recorded
+    assert recorded - valued == recorded - empty == set()
+
+
+def test_every_alert_is_tested_firing_and_silent(rules: list[dict], cases: list[dict]) -> None:
+    alerts = {rule["alert"] for rule in rules if "alert" in rule}
+    named = [(re.findall(r'alertname="(\w+)"', case["expr"]), case) for case in cases]
+    firing = {name for [*names], case in named if case["exp_samples"] for name in names}
+    silent = {name for [*names], case in named if not case["exp_samples"] for name in names}
+    assert alerts
+    assert alerts - firing == alerts - silent == set()
+
+
+def test_every_alert_says_how_grave_it_is_and_what_to_do(rules: list[dict]) -> None:
+    for rule in rules:
+        if "alert" in rule:
+            assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
+            assert set(rule["annotations"]) == {"summary", "runbook"}, rule["alert"]
+            assert rule["annotations"]["runbook"].endswith("."), rule["alert"]
+
+
+def test_the_rules_ask_for_outcomes_that_the_steps_count(root: Path, rules: list[dict]) -> None:
+    sources = (root / "model_repository").glob("*/1/*_measures.py")
+    known = set(re.findall(r'"(\w+)"', "".join(_outcomes(path) for path in sources)))
+    asked = {
+        name
+        for rule in rules
+        for names in re.findall(r'outcome=~?"([\w|]+)"', rule["expr"])
+        for name in names.split("|")
+    }
+    assert asked
+    assert asked <= known
+
+
+def _outcomes(source: Path) -> str:
+    [line] = [line for line in source.read_text().splitlines() if line.startswith("OUTCOMES")]
+    return line
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("for: 2m", "for: 12000ms"),
+        ("rate(x[1m]) / 30", "rate(x[6000ms]) / 30"),
+        ("interval: 5s\n", "interval: 500ms\n"),
+        ("clears in 30 s; twice within 15m.", "clears in 30 s; twice within 15m."),
+        ("", ""),
+    ],
+)
+def test_faster_divides_every_duration_and_nothing_else(load_script, text, expected) -> None:
+    assert load_script("faster_rules.py").faster(text, 10) == expected
+
+
+def test_the_faster_rules_are_rules(
+    monitoring: Path, load_script, promtool: str, tmp_path: Path
+) -> None:
+    text = load_script("faster_rules.py").faster((monitoring / "rules.yml").read_text(), 10)
+    (tmp_path / "rules.yml").write_text(text)
+    run(promtool, "check", "rules", tmp_path / "rules.yml")
+    assert not re.search(r"\[\d+[smh]\]", text)
