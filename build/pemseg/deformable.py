@@ -24,7 +24,8 @@ class ModulatedDeformConv(nn.Module):
         2k + 1 to the right. `modulation` (B, K, H, W). Outside the map there are zeros.
         Returns (B, D, H, W).
         """
-        _, c_in, height, width = x.shape
+        # As plain numbers, or the exported graph would work its own shapes out.
+        c_in, height, width = (int(length) for length in x.shape[1:])
         points = self.kernel**2
         grid = self._sampling_grid(offset, height, width)  # (B, K*H, W, 2)
         sampled = F.grid_sample(x, grid, "bilinear", "zeros", align_corners=False)

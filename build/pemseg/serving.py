@@ -58,7 +58,8 @@ class ServingPem(nn.Module):
 
         Returns class_ids (B, Q) int32, scores (B, Q) float32, masks (B, H, W) / mask_stride uint8.
         """
-        pixels = image.permute(0, 3, 1, 2).to(self.mean.dtype)  # (B, 3, H, W)
+        # The cast first: TensorRT does nothing else with uint8.
+        pixels = image.to(self.mean.dtype).permute(0, 3, 1, 2)  # (B, 3, H, W)
         features = self.backbone((pixels - self.mean) / self.std)
         logits, masks = self.decoder(*self.pixel_decoder(features))
         probabilities = logits.softmax(dim=-1)[..., :-1]  # (B, Q, K): without "no object"
