@@ -1,0 +1,7 @@
+"""`python -m pem_bench`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,302 @@
+"""Graphs of the Focoos SDK behind this project's contract: stand-ins with its inputs and outputs.
+
+The real file needs an account of its makers, so each form is built here as a small graph with the
+tensors the SDK writes (names, order, types, shapes, ranges).
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import wrap_focoos
+from torch import Tensor, nn
+from wrap_focoos import WrapError, enlarge
+
+from pemseg import contract
+from pemseg.focoos_graph import ForeignGraphError, recognise
+
+# torch's older exporter, the SDK's, announces its successor at every call.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+SIZE = 32
+QUERIES, CLASSES = 100, 150
+
+
+class Inner(nn.Module):
+    """A network that sees colours, so that a wrong channel order changes every answer."""
+
+    def __init__(self, stride: int, classes: int = CLASSES) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.mean = nn.Parameter(torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1))
+        self.see = nn.Conv2d(3, QUERIES, 5, stride, padding=2)
+        self.name = nn.Linear(QUERIES, QUERIES * (classes + 1))
+        self.classes = classes
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mask probabilities (B, Q, h, w) and class probabilities (B, Q, K)."""
+        seen = self.see((images.float() - self.mean) / 58)
+        logits = self.name(seen.mean((2, 3))).unflatten(1, (QUERIES, self.classes + 1))
+        return (seen * 3).sigmoid(), (logits * 9).softmax(-1)[..., :-1]
+
+
+class AsProbabilities(Inner):
+    """SDK 0.12 and later: masks first."""
+
+
+class AsRawLogits(Inner):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        masks, probabilities = super().forward(images)
+        return masks, probabilities.log()
+
+
+class AsIndexMap(Inner):
+    """SDK 0.9: class ids, index map, scores."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        masks, probabilities = super().forward(images)
+        scores, class_ids = probabilities.max(-1)
+        return class_ids, (masks * scores[..., None, None]).argmax(1), scores
+
+
+class AsIndexMapOfFloats(AsIndexMap):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        class_ids, masks, scores = super().forward(images)
+        return class_ids.float(), masks.float(), scores
+
+
+class OfOnePicture(AsIndexMap):
+    """What tracing with one picture can leave behind: a batch of one in the graph itself."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return super().forward(images.reshape(1, 3, SIZE, SIZE))
+
+
+MASKS_FIRST = ("masks", "logits")
+MISNAMED = ("logits", "masks")  # as the SDK's BiSeNetFormer names them: masks come first
+THREE = ("cls_ids", "masks", "scores")
+OPEN = {"images": {0: "batch", 2: "height", 3: "width"}}
+FIXED: dict[str, dict[int, str]] = {}
+
+
+@pytest.fixture
+def pictures() -> np.ndarray:
+    """Eight pictures (8, 32, 32, 3) of coloured blocks."""
+    blocks = np.random.default_rng(2).integers(0, 256, (8, 8, 8, 3), np.uint8)
+    return blocks.repeat(4, 1).repeat(4, 2)
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Callable[..., Path]:
+    def export(
+        module: nn.Module,
+        names: tuple[str, ...],
+        axes: dict[str, dict[int, str]] = OPEN,
+        opset: int = 17,
+        dtype: torch.dtype = torch.float32,
+    ) -> Path:
+        path = tmp_path / "focoos" / "model.onnx"
+        path.parent.mkdir(exist_ok=True)
+        torch.onnx.export(
+            module.eval(),
+            (128 * torch.ones(1, 3, SIZE, SIZE).to(dtype),),
+            path,
+            input_names=["images"],
+            output_names=list(names),
+            dynamic_axes=axes,
+            opset_version=opset,
+            dynamo=False,
+        )
+        return path
+
+    return export
+
+
+@pytest.mark.parametrize(
+    ("module", "names", "axes", "opset"),
+    [
+        (AsIndexMap(1), THREE, OPEN, 17),
+        (AsIndexMapOfFloats(1), ("output0", "output1", "output2"), FIXED, 13),
+        (AsIndexMap(4), THREE, OPEN, 17),
+        (AsProbabilities(1), MASKS_FIRST, OPEN, 17),
+        (AsProbabilities(1), MISNAMED, OPEN, 18),
+        (AsProbabilities(4), MASKS_FIRST, FIXED, 18),
+    ],
+    ids=["map", "floats", "map at 1/4", "probabilities", "misnamed", "masks at 1/4"],
+)
+def test_a_graph_of_either_form_gets_the_tensors_of_the_contract(
+    exported: Callable[..., Path],
+    tmp_path: Path,
+    pictures: np.ndarray,
+    capsys: pytest.CaptureFixture[str],
+    module: nn.Module,
+    names: tuple[str, ...],
+    axes: dict[str, dict[int, str]],
+    opset: int,
+) -> None:
+    source, target = exported(module, names, axes, opset), tmp_path / "new" / "model.onnx"
+    assert wrap_focoos.wrap_focoos(source, target, pictures) == target
+    assert capsys.readouterr().err.count("class ids equal") == 3
+    assert list(target.parent.iterdir()) == [target]
+    class_ids, scores, masks = answers(target, pictures)
+    assert (class_ids.dtype, scores.dtype, masks.dtype) == (np.int32, np.float32, np.uint8)
+    true_ids, true_scores, true_masks = truth(module, pictures, masks.shape[1])
+    np.testing.assert_array_equal(class_ids, true_ids)
+    np.testing.assert_allclose(scores, true_scores, atol=1e-5)
+    assert (masks == true_masks).mean() > 0.999
+    assert len(np.unique(masks)) > 5  # or the agreement would say nothing
+
+
+def truth(module: nn.Module, pictures: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
+    """The card's reading of the network itself, in PyTorch."""
+    with torch.inference_mode():
+        masks, probabilities = Inner.forward(module, torch.from_numpy(pictures).permute(0, 3, 1, 2))
+        scores, class_ids = probabilities.max(-1)
+        weighted = masks * scores[..., None, None]
+        if weighted.shape[-1] != size:
+            weighted = nn.functional.interpolate(weighted, (size, size), mode="bilinear")
+    return class_ids.numpy(), scores.numpy(), weighted.argmax(1).numpy()
+
+
+def answers(path: Path, pictures: np.ndarray) -> tuple[np.ndarray, ...]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return tuple(session.run(list(contract.OUTPUTS), {contract.IMAGE: pictures}))
+
+
+def test_half_precision_and_uint8_inputs_are_fed_what_they_take(
+    exported: Callable[..., Path], tmp_path: Path, pictures: np.ndarray
+) -> None:
+    for dtype in (torch.float16, torch.uint8):
+        source = exported(AsIndexMap(1), THREE, dtype=dtype)
+        target = wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", pictures)
+        kinds = {n.op_type: n for n in onnx.load(target).graph.node}
+        assert "Transpose" in kinds
+        np.testing.assert_array_equal(
+            answers(target, pictures)[0], truth(AsIndexMap(1), pictures, SIZE)[0]
+        )
+
+
+def test_blue_first_is_fed_blue_first(
+    exported: Callable[..., Path], tmp_path: Path, pictures: np.ndarray
+) -> None:
+    source = exported(AsIndexMap(1), THREE)
+    plain = wrap_focoos.wrap_focoos(source, tmp_path / "rgb.onnx", pictures)
+    turned = wrap_focoos.wrap_focoos(source, tmp_path / "bgr.onnx", pictures, bgr=True)
+    flipped = np.ascontiguousarray(pictures[..., ::-1])
+    for one, other in zip(answers(turned, flipped), answers(plain, pictures), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (answers(turned, pictures)[0] != answers(plain, pictures)[0]).any()
+
+
+def test_the_new_file_says_what_it_was_made_from(
+    exported: Callable[..., Path], tmp_path: Path, pictures: np.ndarray
+) -> None:
+    source = exported(AsProbabilities(4), MASKS_FIRST)
+    wrapped = onnx.load(wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", pictures))
+    facts = {entry.key: entry.value for entry in wrapped.metadata_props}
+    assert json.loads(facts["class_names"]) == contract.class_names()
+    assert facts["wrapped_form"] == "probabilities, masks at stride 4, RGB inside"
+    dims = [[d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
+            for v in (*wrapped.graph.input, *wrapped.graph.output)]  # fmt: skip
+    assert dims == [["batch", 32, 32, 3], ["batch", 100], ["batch", 100], ["batch", 32, 32]]
+
+
+@pytest.mark.parametrize(
+    ("module", "names", "reason"),
+    [
+        (AsRawLogits(4), MASKS_FIRST, "class probabilities must be from 0 to 1"),
+        (AsProbabilities(4, classes=19), MASKS_FIRST, "150 classes .* got 19"),
+        (AsProbabilities(3), MASKS_FIRST, "whole number of times smaller"),
+        (AsIndexMap(8), THREE, "stride 1, 2 or 4, got 8"),
+        (nn.Conv2d(3, 4, 3), ("boxes",), r"outputs must be .* got boxes \(1, 4, 30, 30\)"),
+    ],
+    ids=["raw logits", "other classes", "odd stride", "map at 1/8", "a detector"],
+)
+def test_another_graph_is_refused_with_a_sentence_and_the_old_file_stays(
+    exported: Callable[..., Path],
+    tmp_path: Path,
+    pictures: np.ndarray,
+    module: nn.Module,
+    names: tuple[str, ...],
+    reason: str,
+) -> None:
+    target = tmp_path / "model.onnx"
+    target.write_bytes(b"the old one")
+    with pytest.raises(ForeignGraphError, match=reason):
+        wrap_focoos.wrap_focoos(exported(module, names), target, pictures)
+    assert target.read_bytes() == b"the old one"
+
+
+def test_a_graph_of_one_picture_is_refused_with_the_remedy(
+    exported: Callable[..., Path], tmp_path: Path, pictures: np.ndarray
+) -> None:
+    source = exported(OfOnePicture(1), THREE, FIXED)
+    with pytest.raises(WrapError, match="export it with an open batch dimension"):
+        wrap_focoos.wrap_focoos(source, tmp_path / "model.onnx", pictures)
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_graph_of_another_size_or_with_two_inputs_is_refused(
+    exported: Callable[..., Path], tmp_path: Path, pictures: np.ndarray
+) -> None:
+    source = exported(AsIndexMap(1), THREE, FIXED)
+    with pytest.raises(ForeignGraphError, match=r"\(batch, 3, 16, 16\), got \(1, 3, 32, 32\)"):
+        wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", pictures[:, :16, :16])
+    model = onnx.load(source)
+    model.graph.input.append(onnx.helper.make_tensor_value_info("size", 1, [1]))
+    onnx.save(model, source)
+    with pytest.raises(ForeignGraphError, match="one input, a picture, got 2"):
+        wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", pictures)
+
+
+@pytest.mark.parametrize("name", wrap_focoos.METADATA_FILES)
+def test_other_class_names_beside_the_graph_are_refused(
+    exported: Callable[..., Path], tmp_path: Path, pictures: np.ndarray, name: str
+) -> None:
+    source, names = exported(AsIndexMap(1), THREE), contract.class_names()
+    names[8] += " "  # so the SDK's registry spells "window"
+    (source.parent / name).write_text(json.dumps({"classes": names}))
+    wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", pictures)
+    (source.parent / name).write_text(json.dumps({"classes": [*names[:7], "couch", *names[8:]]}))
+    with pytest.raises(
+        ForeignGraphError, match=r"labels\.txt \(150\), got 150 that differ from id 7 on"
+    ):
+        wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", pictures)
+
+
+def test_values_out_of_their_range_are_no_index_map() -> None:
+    ids = np.zeros((1, QUERIES), np.int64)
+    scores = np.full((1, QUERIES), 0.5, np.float32)
+    masks = np.zeros((1, SIZE, SIZE), np.int64)
+    good = {"ids": ids, "masks": masks, "scores": scores}
+    assert recognise(good, SIZE).scores == "scores"
+    swapped = {"scores": scores, "masks": masks, "ids": ids}  # types tell, not places
+    assert recognise(swapped, SIZE).scores == "scores"
+    for name, wrong in [("ids", ids + 150), ("masks", masks + 100), ("scores", scores * np.nan)]:
+        with pytest.raises(ForeignGraphError, match="must be"):
+            recognise(good | {name: wrong}, SIZE)
+
+
+def test_enlarging_in_numpy_is_the_bilinear_rule_of_pytorch() -> None:
+    values = np.random.default_rng(0).random((1, 2, 5, 5), np.float32)
+    mine = enlarge(enlarge(values, 20, axis=2), 20, axis=3)
+    theirs = nn.functional.interpolate(torch.from_numpy(values), (20, 20), mode="bilinear")
+    np.testing.assert_allclose(mine, theirs.numpy(), atol=1e-6)
+
+
+def test_the_command_says_in_one_line_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "text.onnx"
+    text.write_text("not a graph")
+    for path in (tmp_path / "absent.onnx", text):
+        assert wrap_focoos.main([str(path), "--output", str(tmp_path / "m.onnx")]) == 1
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert output.err.startswith("wrap-onnx: ")
+        assert output.err.count("\n") == 1
