@@ -1,14 +1,17 @@
 """Whether the server may start with an engine: its manifest against machine and configuration.
 
     python -m pemengine.preflight --repository model_repository --config-name t4
+    python -m pemengine.preflight --repository ... --config-name t4 -- tritonserver ...
 
-One sentence a reason on stderr and exit code 1, or one line that says what fits and 0. Runs in the
-serving image: nothing but Python is needed, no TensorRT, no torch.
+One sentence a reason on stderr and exit code 1, or one line that says what fits and 0; with a
+command behind --, that command instead of 0. Runs in the serving image: nothing but Python is
+needed, no TensorRT, no torch.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -43,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = [str(error)]
     for problem in found:
         print(f"preflight: {problem}", file=sys.stderr)
+    if not found and options.command:
+        sys.stdout.flush()
+        os.execvp(options.command[0], options.command)
     return 1 if found else 0
 
 
@@ -265,6 +271,9 @@ def _parser() -> argparse.ArgumentParser:
         "--accept-driver",
         action="store_true",
         help="start with another driver than the engine was built with",
+    )
+    parser.add_argument(
+        "command", nargs="*", metavar="COMMAND", help="after --: becomes this, if all fits"
     )
     return parser
 

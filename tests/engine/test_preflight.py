@@ -1,6 +1,7 @@
 """The table of everything that keeps the server from starting, each with its sentence."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -95,6 +96,19 @@ def edit(repository: Path, **changes: object) -> None:
 
 def test_an_engine_that_fits_may_start(check: Callable) -> None:
     assert check() == (0, [])
+
+
+def test_the_server_takes_its_place_if_all_fits(
+    check: Callable, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execvp", lambda file, words: started.append([file, *words]))
+    server = ["tritonserver", "--model-repository=/models"]
+    assert check("--", *server) == (0, [])
+    assert started == [["tritonserver", *server]]
+    edit(repository, capability="8.6")
+    assert check("--", *server)[0] == 1
+    assert len(started) == 1
 
 
 WRONG = [
