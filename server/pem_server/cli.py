@@ -9,6 +9,8 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from pem_server.stand_in import Cost, parse_cost
+
 CHECKOUT = Path(__file__).resolve().parents[2]  # server/ is installed from there, editable
 REPOSITORY = CHECKOUT / "model_repository"
 EXAMPLE = CHECKOUT / "docs" / "street.jpg"
@@ -37,6 +39,7 @@ def _serve(options: argparse.Namespace) -> int:
         grpc_port=options.grpc_port,
         metrics_port=options.metrics_port,
         config_name=options.config,
+        stand_in=options.stand_in,
         verbose=options.verbose,
     )
 
@@ -70,8 +73,16 @@ def _parser() -> argparse.ArgumentParser:
             help="default %(default)s; 0 takes a free one",
         )
     _add_repository(serve)
-    serve.add_argument(
+    network = serve.add_mutually_exclusive_group()
+    network.add_argument(
         "--config", metavar="NAME", help="use configs/NAME.pbtxt of each model that has it"
+    )
+    network.add_argument(
+        "--stand-in",
+        type=_cost,
+        metavar="FIXED:PER_IMAGE",
+        help="for tests of load: no network, but a recorded answer after FIXED milliseconds a "
+        "batch and PER_IMAGE an image, such as 20:5",
     )
     serve.add_argument("--verbose", action="store_true", help="show the server's whole log")
     demo = verbs.add_parser(
@@ -120,6 +131,13 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
     return int(text)
+
+
+def _cost(text: str) -> Cost:
+    try:
+        return parse_cost(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _threshold(text: str) -> float:

@@ -1,5 +1,6 @@
 """`./run serve`: the model repository on this machine until Ctrl-C."""
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from pem_server import preflight
 from pem_server.local_server import LocalServerError, TritonServer
 from pem_server.server_log import Reporter
+from pem_server.stand_in import Cost, stand_in_repository
 
 
 def say(text: str) -> None:
@@ -21,28 +23,35 @@ def serve(
     grpc_port: int,
     metrics_port: int,
     config_name: str | None = None,
+    stand_in: Cost | None = None,
     verbose: bool = False,
 ) -> int:
-    """Serve until Ctrl-C, SIGTERM or SIGHUP (0), or until the server fails (1)."""
-    if problems := preflight.repository_problems(repository, config_name):
-        say("\n".join(problems))
-        return 1
+    """Serve until Ctrl-C, SIGTERM or SIGHUP (0), or until the server fails (1).
+
+    With `stand_in`, the network is one of that cost, for tests of load; config_name must be None.
+    """
     reporter = Reporter(say)
-    server = TritonServer(
-        repository,
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        config_name=config_name,
-        verbose=verbose,
-        on_log=say if verbose else reporter,
-    )
-    try:
-        with server:
-            _serve_until_interrupted(server, reporter)
-    except LocalServerError as error:
-        say(str(error))
-        return 1
+    with contextlib.ExitStack() as stack:
+        try:
+            if stand_in:
+                repository = stack.enter_context(stand_in_repository(repository, stand_in))
+            elif problems := preflight.repository_problems(repository, config_name):
+                say("\n".join(problems))
+                return 1
+            server = TritonServer(
+                repository,
+                http_port=http_port,
+                grpc_port=grpc_port,
+                metrics_port=metrics_port,
+                config_name=config_name,
+                verbose=verbose,
+                on_log=say if verbose else reporter,
+            )
+            with server:
+                _serve_until_interrupted(server, reporter, stand_in)
+        except (LocalServerError, OSError) as error:
+            say(str(error))
+            return 1
     return 0
 
 
@@ -55,10 +64,14 @@ def wait_aloud(server: TritonServer, reporter: Reporter) -> None:
     reporter.release()
 
 
-def _serve_until_interrupted(server: TritonServer, reporter: Reporter) -> None:
+def _serve_until_interrupted(
+    server: TritonServer, reporter: Reporter, stand_in: Cost | None
+) -> None:
     try:
         wait_aloud(server, reporter)
         print(_welcome(server), flush=True)
+        if stand_in:
+            print(f"  THE NETWORK IS A STAND-IN: {stand_in}. It recognises nothing.\n", flush=True)
         server.wait()
     except KeyboardInterrupt:
         say("\nstopping, a few seconds; Ctrl-C again stops at once")

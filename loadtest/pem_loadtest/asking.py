@@ -1,0 +1,113 @@
+"""One question to the server, and whether the answer is right: fast and wrong is no success."""
+
+import itertools
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pem_client import (
+    Client,
+    DeadlineExceeded,
+    Detection,
+    Detections,
+    InvalidRequest,
+    Overloaded,
+    PemError,
+    ServerUnavailable,
+)
+
+from .pictures import Picture
+from .samples import Outcome
+
+# Batches of other sizes, and float arithmetic in another order, change an answer by this much.
+CONF_TOLERANCE = 0.02
+BOX_TOLERANCE = 4.0  # pixels
+THRESHOLD = 0.5
+
+_OUTCOMES: list[tuple[type[PemError], Outcome]] = [
+    (InvalidRequest, Outcome.REFUSED),
+    (Overloaded, Outcome.OVERLOADED),
+    (ServerUnavailable, Outcome.UNAVAILABLE),
+    (DeadlineExceeded, Outcome.TIMED_OUT),
+    (PemError, Outcome.SERVER_ERROR),
+]
+
+
+class Answer(NamedTuple):
+    """How it ended, when (time.monotonic()), and for a failure the reason."""
+
+    outcome: Outcome
+    at: float
+    reason: str = ""
+
+
+class Examiner:
+    """Knows the first answer to each picture and compares every later one with it."""
+
+    def __init__(self, pictures: Sequence[Picture]) -> None:
+        self.pictures = pictures
+        self._first: dict[int, Detections] = {}
+
+    def ask(self, client: Client, index: int) -> Answer:
+        """Send one picture, and examine the answer after the clock was stopped."""
+        picture = self.pictures[index]
+        try:
+            found = client.infer(picture.data, THRESHOLD)
+        except PemError as error:
+            at = time.monotonic()
+            if picture.is_broken and isinstance(error, InvalidRequest):
+                return Answer(Outcome.REFUSED_AS_BROKEN, at)
+            kind = next(outcome for cause, outcome in _OUTCOMES if isinstance(error, cause))
+            return Answer(kind, at, str(error))
+        at = time.monotonic()
+        if picture.is_broken:
+            return Answer(Outcome.BROKEN_ACCEPTED, at, f"{picture.name} was answered")
+        if problem := self._problem(index, found):
+            return Answer(Outcome.WRONG_ANSWER, at, f"{picture.name}: {problem}")
+        return Answer(Outcome.ANSWERED, at)
+
+    def _problem(self, index: int, found: Detections) -> str | None:
+        first = self._first.get(index)
+        if first is not None:
+            return difference(first, found)
+        try:
+            problem = contract_problem(self.pictures[index], found)
+        except PemError as error:  # a mask that is no PNG
+            return str(error)
+        if not problem:
+            self._first[index] = found
+        return problem
+
+
+def contract_problem(picture: Picture, found: Detections) -> str | None:
+    """What contradicts the contract, beyond what the client checks by itself; decodes masks."""
+    size = (picture.height, picture.width)
+    for each in found:
+        if each.mask.shape != size or not each.mask.any():
+            return f"a mask must be {size} and not empty, got {each.mask.shape}"
+        x1, y1, x2, y2 = each.bbox
+        if min(x1, y1) < 0 or x2 > picture.width or y2 > picture.height:
+            return f"a box must lie in the picture of {size}, got {each.bbox}"
+        if each.conf <= THRESHOLD:
+            return f"conf must be above the threshold {THRESHOLD}, got {each.conf}"
+    if any(before.conf < after.conf for before, after in itertools.pairwise(found)):
+        return "detections must come with the highest conf first"
+    return None
+
+
+def difference(first: Detections, later: Detections) -> str | None:
+    """What tells two answers to one picture apart, beyond rounding; None if nothing does."""
+    for one, other, which in ((first, later, "missing"), (later, first, "new")):
+        for each in one:
+            is_sure = each.conf > THRESHOLD + CONF_TOLERANCE
+            if is_sure and not any(_is_same(each, candidate) for candidate in other):
+                return f"{which}, compared with the first answer: {each.label} {each.conf:.2f}"
+    return None
+
+
+def _is_same(one: Detection, other: Detection) -> bool:
+    return (
+        one.cls_id == other.cls_id
+        and abs(one.conf - other.conf) <= CONF_TOLERANCE
+        and all(abs(a - b) <= BOX_TOLERANCE for a, b in zip(one.bbox, other.bbox, strict=True))
+    )

@@ -1,0 +1,76 @@
+"""`./run loadtest`: our options are checked, then locust takes over with all of them.
+
+Exit codes: 0 pass, 1 missed goal, 2 wrong options, 3 the run is invalid.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from . import server
+from .options import CHECKOUT, HOST, OUTPUT, USERS, Settings, add_options, read_settings, recording
+from .pictures import read_folder
+
+LOCUSTFILE = CHECKOUT / "loadtest" / "locustfile.py"
+WRONG_OPTIONS = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check, then become locust; or run the cross-check."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["crosscheck"]:
+        from .crosscheck import main as crosscheck
+
+        return crosscheck(arguments[1:])
+    parser = _parser()
+    options, _ = parser.parse_known_args(arguments)
+    try:
+        settings = read_settings(options)
+        check_files(settings)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    if not options.worker and (problem := server.problem(options.host)):
+        print(problem, file=sys.stderr)
+        return WRONG_OPTIONS
+    settings.output.mkdir(parents=True, exist_ok=True)
+    os.execv(sys.executable, command(arguments, str(settings.output)))
+
+
+def check_files(settings: Settings) -> None:
+    """Read what a run would read, once, before it starts: ValueError or OSError."""
+    if settings.pictures:
+        read_folder(settings.pictures)
+    if settings.timestamps:
+        recording(settings)
+
+
+def command(arguments: Sequence[str], output: str) -> list[str]:
+    """The locust command with defaults that a later, equal option replaces."""
+    users = str(USERS)
+    quiet = ["--headless", "--only-summary", "--loglevel", "WARNING"]
+    pool = ["--users", users, "--spawn-rate", "100", "--html", f"{output}/locust.html"]
+    locust = [sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE)]
+    return [*locust, *quiet, *pool, *arguments]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="./run loadtest",
+        description="Send pictures to a server that runs, at their own pace (Poisson), and judge "
+        f"how it answers. The report goes to {OUTPUT.relative_to(CHECKOUT)}/. `./run loadtest "
+        "crosscheck --rate R` sends the same load with MLPerf LoadGen, too.",
+        epilog="Options of locust go through: --processes 2, --master and --worker, ...",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--host", "-H", default=HOST, help="default %(default)s; or http://...")
+    parser.add_argument(
+        "--users",
+        "-u",
+        type=int,
+        default=USERS,
+        help="most pictures in flight; default %(default)s",
+    )
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    add_options(parser)
+    return parser

@@ -1,0 +1,255 @@
+"""Plans a run, gives every process its share, gathers what they measured, and judges.
+
+It runs in one process: locust's master, or the only one. A play is one order to all processes:
+steps without a gap between them, and then quiet, so that the server's count can be compared.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from gevent import sleep  # type: ignore[import-untyped]
+from gevent.event import Event  # type: ignore[import-untyped]
+
+from . import counters, shapes
+from .arrivals import Offsets, poisson_steps, share
+from .options import Settings, plan, recording
+from .player import LEAD_S, Play
+from .samples import SUCCEEDED, UNCERTAIN, Samples, count, read_samples, summarise
+from .verdict import (
+    Judgement,
+    Verdict,
+    conservation_problem,
+    is_beyond_knee,
+    judge,
+    worst,
+)
+
+PLAY, ENDED = "pem_play", "pem_ended"  # locust messages: to the players, and from them
+_PATIENCE_S = 15.0  # beyond the clients' own time limit
+
+
+class Sender(Protocol):
+    """What the conductor needs of locust's runner."""
+
+    def send_message(
+        self, msg_type: str, data: dict[str, Any], client_id: str | None = None
+    ) -> None:
+        """To one process, or to the only one."""
+
+
+class StepResult(NamedTuple):
+    """One measured step. server: its stages, by model; empty when nobody looked."""
+
+    step: shapes.Step
+    samples: Samples
+    server: dict[str, dict[str, Any]]
+    judgement: Judgement
+
+
+class RunResult(NamedTuple):
+    """All of a run. knee: pictures a second, of a ladder that found one."""
+
+    steps: list[StepResult]
+    judgement: Judgement
+    knee: float | None = None
+
+
+class InvalidRun(Exception):
+    """The run proves nothing; the text is the reason."""
+
+
+class Conductor:
+    """Conducts one run over the processes that `workers` names (None: the only process)."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        sender: Sender,
+        workers: Callable[[], list[str | None]],
+        say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
+    ) -> None:
+        self._settings = settings
+        self._sender = sender
+        self._workers = workers
+        self._say = say
+        # A ladder's goal for the rate is one for its knee, not for the steps on the way.
+        no_rate = {"answered_per_second": 0.0} if settings.shape == "ladder" else {}
+        self._step_limits = settings.limits._replace(**no_rate)
+        self._steps: list[StepResult] = []
+        self._plays = 0
+        self._awaited = 0
+        self._logs: list[bytes] = []
+        self._all_ended = Event()
+
+    def on_ended(self, number: int, log: bytes) -> None:
+        """A process has played its share."""
+        if number == self._plays:
+            self._logs.append(log)
+            if len(self._logs) == self._awaited:
+                self._all_ended.set()
+
+    def conduct(self) -> RunResult:
+        """The whole run."""
+        knee = None
+        try:
+            if self._settings.shape == "ladder":
+                knee = self._climb()
+                verdict = self._judge_ladder(knee)
+            else:
+                self._play_shape()
+                verdict = worst(result.judgement for result in self._steps)
+        except InvalidRun as problem:
+            verdict = Judgement(Verdict.INVALID, (str(problem),))
+        return RunResult(self._steps, verdict, knee)
+
+    def _play_shape(self) -> None:
+        if self._settings.shape == "replay":
+            self._play(*recording(self._settings))
+        else:
+            self._play(self._warmed_up(plan(self._settings)))
+
+    def _climb(self) -> float | None:
+        """The knee."""
+        settings = self._settings
+        search = shapes.search_knee(
+            settings.rate,
+            tolerance=settings.tolerance,
+            lowest=settings.rate / 64,
+            highest=settings.highest_rate,
+        )
+        try:
+            rate = next(search)
+            while True:
+                self._play(self._warmed_up(shapes.constant(rate, settings.seconds)))
+                result = self._steps[-1]
+                beyond = is_beyond_knee(result.samples, settings.seconds, self._step_limits)
+                if beyond is None:
+                    raise InvalidRun(f"at {rate:g}/s: " + "; ".join(result.judgement.reasons))
+                rate = search.send(not beyond)
+        except StopIteration as end:
+            knee: float | None = end.value
+            return knee
+
+    def _judge_ladder(self, knee: float | None) -> Judgement:
+        limits = self._settings.limits
+        if knee is None:
+            return Judgement(Verdict.MISSED, ("no rate met the goal",))
+        if knee >= self._settings.highest_rate:
+            reason = f"{knee:g}/s still met the goal: the knee lies above --highest-rate"
+            return Judgement(Verdict.MISSED, (reason,))
+        if knee < limits.answered_per_second:
+            reason = f"the knee is {knee:.1f}/s, the goal is {limits.answered_per_second:g}"
+            return Judgement(Verdict.MISSED, (reason,))
+        return Judgement(Verdict.PASS)
+
+    def _warmed_up(self, steps: list[shapes.Step]) -> list[shapes.Step]:
+        if not self._settings.warm_up:
+            return steps
+        return [shapes.Step("warm-up", steps[0].rate, self._settings.warm_up, False), *steps]
+
+    def _play(self, steps: list[shapes.Step], offsets: Offsets | None = None) -> None:
+        """One play, from quiet to quiet."""
+        if offsets is None and not self._settings.closed:
+            rng = np.random.default_rng([self._settings.seed, self._plays + 1])
+            offsets = poisson_steps([(step.rate, step.seconds) for step in steps], rng)
+        length = sum(step.seconds for step in steps)
+        marks = [self._scrape()]
+        start = time.monotonic() + LEAD_S
+        self._order(offsets if offsets is not None else np.empty(0), length)
+        for end in np.cumsum([step.seconds for step in steps]):
+            self._wait(start + float(end) - time.monotonic())
+            marks.append(self._scrape())
+        samples = self._gather()
+        problem, marks[-1] = self._check_conservation(marks[0], samples)
+        self._cut(steps, samples, marks)
+        if problem:
+            raise InvalidRun(problem)
+
+    def _order(self, offsets: Offsets, length: float) -> None:
+        workers = self._workers()
+        self._plays += 1
+        self._awaited, self._logs = len(workers), []
+        self._all_ended.clear()
+        closed_s = length if self._settings.closed else 0.0
+        for place, worker in enumerate(workers):
+            own = share(offsets, place, len(workers))
+            seed = self._settings.seed * 1000 + place
+            message = Play(self._plays, own, closed_s, seed).to_message()
+            self._sender.send_message(PLAY, message, worker)
+
+    def _wait(self, seconds: float) -> None:
+        sleep(max(0.0, seconds))
+        if len(self._workers()) < self._awaited:
+            raise InvalidRun("a worker vanished during the run")
+
+    def _gather(self) -> Samples:
+        if not self._all_ended.wait(self._settings.time_limit + _PATIENCE_S):
+            raise InvalidRun(
+                f"{self._awaited - len(self._logs)} of {self._awaited} processes did not end: a "
+                "worker died, or this machine cannot make the load"
+            )
+        samples = np.concatenate([read_samples(log) for log in self._logs])
+        return samples[np.argsort(samples["due_s"], kind="stable")]
+
+    def _scrape(self) -> counters.Counts:
+        try:
+            return counters.scrape(self._settings.metrics)
+        except (OSError, ValueError) as error:
+            raise InvalidRun(
+                f"the server's metrics cannot be read from {', '.join(self._settings.metrics)} "
+                f"({error}): name the address with --metrics URL, or do without: --metrics none"
+            ) from error
+
+    def _check_conservation(
+        self, before: counters.Counts, samples: Samples
+    ) -> tuple[str | None, counters.Counts]:
+        """(what contradicts, the server's counters once all is counted)."""
+        if not self._settings.metrics:
+            return None, before
+        succeeded, uncertain = count(samples, *SUCCEEDED), count(samples, *UNCERTAIN)
+        after = counters.scrape_settled(
+            self._settings.metrics, lambda now: counters.successes(before, now) >= succeeded
+        )
+        counted = counters.successes(before, after)
+        return conservation_problem(succeeded, uncertain, counted), after
+
+    def _cut(
+        self, steps: list[shapes.Step], samples: Samples, marks: list[counters.Counts]
+    ) -> None:
+        """Cut a play into its steps; those that are measured are judged and told."""
+        begin = 0.0
+        for place, step in enumerate(steps):
+            end = begin + step.seconds
+            is_last = place == len(steps) - 1
+            after_begin = samples["due_s"] >= begin
+            # The last arrival of a recording lies on its very end.
+            own = samples[after_begin if is_last else after_begin & (samples["due_s"] < end)]
+            begin = end
+            if step.is_measured:
+                server = counters.describe(marks[place], marks[place + 1])
+                judgement = judge(own, step.seconds, self._step_limits)
+                self._steps.append(StepResult(step, own, server, judgement))
+                self._say(progress(self._steps[-1]))
+
+
+def progress(result: StepResult) -> str:
+    """One line about one step."""
+    figures = summarise(result.samples, result.step.seconds)
+    network = result.server.get(counters.NETWORK)
+    told = (
+        f"; network: batch {network['batch']:.1f}, queue {network['queue_ms']:.0f} ms, "
+        f"compute {network['compute_ms']:.0f} ms"
+        if network
+        else ""
+    )
+    reasons = "".join(f"\n    {reason}" for reason in result.judgement.reasons)
+    return (
+        f"{result.step.label:>10}  sent {figures['sent_per_second']:.1f}/s, answered "
+        f"{figures['answered_per_second']:.1f}/s, p50 {figures['p50_ms']:.0f} p95 "
+        f"{figures['p95_ms']:.0f} p99 {figures['p99_ms']:.0f} ms, failed "
+        f"{figures['failure_share']:.2%}, late p99 {figures['lateness_p99_ms']:.1f} ms{told}  "
+        f"{result.judgement.verdict.name}{reasons}"
+    )

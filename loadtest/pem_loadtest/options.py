@@ -1,0 +1,158 @@
+"""The options beside locust's own, and what they must be."""
+
+import argparse
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import arrivals, shapes
+from .verdict import Limits
+
+CHECKOUT = Path(__file__).resolve().parents[2]  # loadtest/ is installed from there, editable
+STREET = CHECKOUT / "docs" / "street.jpg"
+OUTPUT = CHECKOUT / "artifacts" / "loadtest"
+METRICS = "http://127.0.0.1:8002/metrics"
+HOST = "grpc://127.0.0.1:8001"
+USERS = 64
+SHAPES = ("constant", "ladder", "spike", "soak", "day", "replay")
+
+# name, type, default, help. Names must not be locust's own; values travel to its workers, so they
+# are plain.
+_OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
+    ("rate", float, 10.0, "pictures a second; where a ladder begins, a day's peak"),
+    ("seconds", float, 30.0, "how long each step lasts"),
+    ("warm-up", float, 5.0, "seconds before each measurement that do not count"),
+    ("closed", int, 0, "closed loop instead: so many users, each sends when it has its answer"),
+    ("spike-factor", float, 1.8, "how many times the rate the spike has"),
+    ("parts", int, 10, "steps of a soak"),
+    ("timestamps", str, None, "what replay plays: a file with one number of seconds a line"),
+    ("speed", float, 1.0, "how many times faster replay plays it"),
+    ("tolerance", float, 0.05, "ladder: how close, as a share, the knee is searched"),
+    ("highest-rate", float, 10_000.0, "ladder: where it gives up"),
+    ("pictures", str, None, "a folder of pictures to send; default: made from docs/street.jpg"),
+    ("broken", float, 0.02, "share of broken pictures, which the server must refuse"),
+    ("time-limit", float, 30.0, "seconds that a client waits for its answer"),
+    ("latency-goal", float, 1000.0, "milliseconds, of the percentile"),
+    ("percentile", float, 99.0, "the percentile of latency that must meet the goal"),
+    ("max-failures", float, 0.001, "share of pictures that may fail"),
+    ("min-answered", float, 0.0, "images a second that must be answered"),
+    ("lateness-limit", float, 20.0, "milliseconds; above it, at p99, the run is invalid"),
+    ("seed", int, 1, "of arrivals and pictures"),
+    ("output", str, str(OUTPUT), "folder of the report"),
+    ("capacity-file", str, None, "where a ladder writes the capacity it found"),
+    (
+        "machine",
+        str,
+        None,
+        "the server's machine, for the report; default: this one, if it runs here",
+    ),
+)
+
+
+class Settings(NamedTuple):
+    """All options of one run, checked. Shares are 0 to 1; times in seconds unless named."""
+
+    shape: str
+    metrics: tuple[str, ...]
+    rate: float
+    seconds: float
+    warm_up: float
+    closed: int
+    spike_factor: float
+    parts: int
+    timestamps: Path | None
+    speed: float
+    tolerance: float
+    highest_rate: float
+    pictures: Path | None
+    broken: float
+    time_limit: float
+    latency_goal: float
+    percentile: float
+    max_failures: float
+    min_answered: float
+    lateness_limit: float
+    seed: int
+    output: Path
+    capacity_file: Path | None
+    machine: str | None
+
+    @property
+    def limits(self) -> Limits:
+        """What decides the exit code."""
+        return Limits(
+            self.latency_goal,
+            self.percentile,
+            self.max_failures,
+            self.min_answered,
+            self.lateness_limit,
+        )
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Ours, to locust's parser or to any other."""
+    group = parser.add_argument_group("Load test", "exit code: 0 pass, 1 missed goal, 3 invalid")
+    group.add_argument("--shape", choices=SHAPES, default="constant", help="default %(default)s")
+    group.add_argument(
+        "--metrics",
+        action="append",
+        metavar="URL",
+        help=f"a server's metrics, once for each server; default {METRICS}; none: do not look",
+    )
+    for name, kind, default, text in _OPTIONS:
+        told = "" if default is None else f"; default {default}".replace(f"{CHECKOUT}/", "")
+        group.add_argument(f"--{name}", type=kind, default=default, help=text + told)
+
+
+def read_settings(options: argparse.Namespace) -> Settings:
+    """The settings in parsed options; ValueError with a sentence for what cannot be."""
+    values = {name: getattr(options, name) for name in Settings._fields if name != "metrics"}
+    urls = tuple(options.metrics or [METRICS])
+    for name in ("timestamps", "pictures", "output", "capacity_file"):
+        values[name] = Path(values[name]) if values[name] else None
+    settings = Settings(**values, metrics=() if urls == ("none",) else urls)
+    for name in ("rate", "seconds", "speed", "tolerance", "time_limit", "latency_goal"):
+        _must(getattr(settings, name) > 0, name, "above 0", settings)
+    for name in ("broken", "max_failures"):
+        _must(0 <= getattr(settings, name) < 1, name, "0 or a share below 1", settings)
+    _must(0 < settings.percentile <= 100, "percentile", "above 0 and at most 100", settings)
+    _must(settings.spike_factor > 0, "spike_factor", "above 0", settings)
+    _must(settings.parts > 0, "parts", "1 or more", settings)
+    _must(settings.warm_up >= 0, "warm_up", "0 or more", settings)
+    _must(settings.highest_rate >= settings.rate, "highest_rate", "at least the rate", settings)
+    if settings.closed and settings.shape != "constant":
+        raise ValueError(f"--closed goes with --shape constant only, not with {settings.shape}")
+    if (settings.shape == "replay") != bool(settings.timestamps):
+        raise ValueError("--shape replay and --timestamps FILE go together")
+    return settings
+
+
+def plan(settings: Settings) -> list[shapes.Step]:
+    """The steps of a shape that needs no search and has no recording."""
+    rate, seconds = settings.rate, settings.seconds
+    if settings.shape == "soak":
+        return shapes.soak(rate, seconds, settings.parts)
+    if settings.shape == "spike":
+        return shapes.spike(rate, seconds, settings.spike_factor)
+    if settings.shape == "day":
+        return shapes.day(rate, seconds)
+    return shapes.constant(rate, seconds)
+
+
+def recording(settings: Settings) -> tuple[list[shapes.Step], arrivals.Offsets]:
+    """The steps, each of `seconds`, and the arrivals of a recording; the last lasts its rest."""
+    assert settings.timestamps
+    offsets = arrivals.read_timestamps(settings.timestamps, settings.speed)
+    length = max(float(offsets[-1]), 1.0)
+    steps, begin = [], 0.0
+    while begin < length:
+        seconds = min(settings.seconds, length - begin)
+        within = ((offsets >= begin) & (offsets < begin + seconds)).sum()
+        steps.append(shapes.Step(f"{begin:g} s", float(within) / seconds, seconds))
+        begin += seconds
+    return steps, offsets
+
+
+def _must(is_so: bool, name: str, what: str, settings: Settings) -> None:
+    if not is_so:
+        option = f"--{name.replace('_', '-')}"
+        raise ValueError(f"{option} must be {what}, and is {getattr(settings, name)}")

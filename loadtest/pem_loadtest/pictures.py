@@ -1,0 +1,99 @@
+"""What is sent: good pictures of mixed sizes and encodings, encoded once, and broken ones."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+MOST_PICTURES = 200  # of a folder: more would only cost memory
+
+# Width and height, the share among pictures: what phones, web pages and street cameras send.
+_SIZES = {
+    (320, 240): 0.10,
+    (640, 480): 0.30,
+    (960, 720): 0.25,
+    (1280, 720): 0.20,
+    (720, 1280): 0.10,
+    (1920, 1080): 0.05,
+}
+_FORMATS = {"JPEG": 0.8, "PNG": 0.1, "WEBP": 0.1}
+_MADE = 24
+
+
+class Picture(NamedTuple):
+    """One encoded picture. width, height: upright, in pixels; 0 where it is broken."""
+
+    name: str
+    data: bytes
+    width: int
+    height: int
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the server must refuse it."""
+        return not self.width
+
+
+def read_folder(folder: Path) -> list[Picture]:
+    """The pictures of a folder, at most MOST_PICTURES spread over it; ValueError without any."""
+    files = sorted(file for file in folder.glob("*") if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise ValueError(f"{folder} must hold pictures ({', '.join(SUFFIXES)}), and there is none")
+    chosen = files[:: -(-len(files) // MOST_PICTURES)]
+    return [_picture(file.name, file.read_bytes()) for file in chosen]
+
+
+def make_pictures(original: Path, seed: int, number: int = _MADE) -> list[Picture]:
+    """Pictures made from one, in the sizes and encodings above."""
+    rng = np.random.default_rng(seed)
+    with Image.open(original) as opened:
+        source = opened.convert("RGB")
+    sizes, formats = list(_SIZES), list(_FORMATS)
+    made = []
+    for index in range(number):
+        size = sizes[rng.choice(len(sizes), p=list(_SIZES.values()))]
+        encoding = formats[rng.choice(len(formats), p=list(_FORMATS.values()))]
+        file = io.BytesIO()
+        ImageOps.fit(source, size, Image.Resampling.BILINEAR).save(file, encoding)
+        made.append(_picture(f"{index}-{size[0]}x{size[1]}.{encoding.lower()}", file.getvalue()))
+    return made
+
+
+def make_broken(picture: Picture) -> list[Picture]:
+    """What arrives where uploads fail; none of it is a picture."""
+    return [
+        Picture("truncated", picture.data[: len(picture.data) // 2], 0, 0),
+        Picture("text", b"<html>502 Bad Gateway</html>", 0, 0),
+        Picture("empty", b"", 0, 0),
+        Picture("noise", bytes(np.random.default_rng(0).bytes(2000)), 0, 0),
+    ]
+
+
+def choose(
+    good: Sequence[Picture],
+    broken: Sequence[Picture],
+    share: float,
+    number: int,
+    rng: np.random.Generator,
+) -> list[int]:
+    """Which picture each of `number` arrivals sends: indices of good + broken, `share` broken."""
+    is_broken = rng.random(number) < share
+    chosen = np.where(
+        is_broken,
+        len(good) + rng.integers(len(broken), size=number),
+        rng.integers(len(good), size=number),
+    )
+    return [int(index) for index in chosen]
+
+
+def _picture(name: str, data: bytes) -> Picture:
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            width, height = ImageOps.exif_transpose(opened).size
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise ValueError(f"{name} must be a picture, and is not: take it out ({error})") from error
+    return Picture(name, data, width, height)

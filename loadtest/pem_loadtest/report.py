@@ -1,0 +1,171 @@
+"""What is left of a run: report.json, steps.csv, requests.csv, latency.png, the capacity file."""
+
+import csv
+import importlib.metadata
+import json
+import math
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .capacity import Capacity, write_capacity
+from .conductor import RunResult, StepResult
+from .options import Settings
+from .plot import draw
+from .samples import Outcome, summarise
+from .server import server_machine, this_machine
+from .verdict import Verdict
+
+PACKAGES = ("locust", "tritonclient", "grpcio", "geventhttpclient", "pem-client", "pem-loadtest")
+
+
+def describe(
+    result: RunResult, settings: Settings, url: str, tested: dict[str, str], began: datetime
+) -> dict[str, Any]:
+    """Everything about a run but the single requests, ready for JSON."""
+    return {
+        "verdict": result.judgement.verdict.name.lower(),
+        "exit_code": int(result.judgement.verdict),
+        "reasons": list(result.judgement.reasons),
+        "knee_images_per_second": result.knee,
+        "began_at": began.isoformat(timespec="seconds"),
+        "url": url,
+        **tested,
+        "machine": settings.machine or server_machine(url),
+        "client_machine": this_machine(),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "settings": {key: _plain(value) for key, value in settings._asdict().items()},
+        "steps": [describe_step(step) for step in result.steps],
+    }
+
+
+def describe_step(result: StepResult) -> dict[str, Any]:
+    """One step: what was asked, what clients saw, what the server counted."""
+    return {
+        "label": result.step.label,
+        "rate": result.step.rate,
+        "seconds": result.step.seconds,
+        **{key: _plain(value) for key, value in _figures(result).items()},
+        "server": result.server,
+        "verdict": result.judgement.verdict.name.lower(),
+        "reasons": list(result.judgement.reasons),
+    }
+
+
+def write(report: dict[str, Any], result: RunResult, folder: Path) -> None:
+    """All files but the capacity file, into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    _write_steps(report["steps"], folder / "steps.csv")
+    _write_requests(result, report["settings"]["shape"], folder / "requests.csv")
+    if result.steps:
+        draw(result, report, folder / "latency.png")
+
+
+def measured_capacity(report: dict[str, Any], file: Path) -> Capacity | None:
+    """Write the capacity that a ladder found; nothing when it found none."""
+    settings = report["settings"]
+    knee = report["knee_images_per_second"]
+    if report["verdict"] == Verdict.INVALID.name.lower() or settings["shape"] != "ladder":
+        return None
+    if knee is None or knee >= settings["highest_rate"]:
+        return None
+    capacity = Capacity(
+        capacity_images_per_second=math.floor(knee * 10) / 10,
+        latency_goal_ms=settings["latency_goal"],
+        percentile=settings["percentile"],
+        protocol=report["url"].partition("://")[0],
+        shape=settings["shape"],
+        seed=settings["seed"],
+        machine=report["machine"],
+        triton_version=report["triton_version"],
+        model=report["model"],
+        measured_at=report["began_at"],
+    )
+    write_capacity(file, capacity)
+    return capacity
+
+
+def table(report: dict[str, Any]) -> str:
+    """What a person reads at the end."""
+    head = "step         sent/s  answered/s   p50 ms   p95 ms   p99 ms  failed  batch  queue ms"
+    lines = [f"{report['model']} at {report['url']}, Triton {report['triton_version']}", "", head]
+    for step in report["steps"]:
+        network = step["server"].get("pem_network", {"batch": math.nan, "queue_ms": math.nan})
+        p50, p95, p99 = (step[f"p{each}_ms"] or math.nan for each in (50, 95, 99))
+        sent, answered = step["sent_per_second"], step["answered_per_second"]
+        lines.append(
+            f"{step['label']:<10} {sent:8.1f} {answered:11.1f}"
+            f" {p50:8.0f} {p95:8.0f} {p99:8.0f} {step['failure_share']:7.2%}"
+            f" {network['batch']:6.1f} {network['queue_ms']:9.0f}"
+        )
+    if report["knee_images_per_second"]:
+        lines += ["", f"knee: {report['knee_images_per_second']:.1f} images a second"]
+    reasons = "".join(f"\n  {reason}" for reason in report["reasons"])
+    return "\n".join([*lines, "", f"{report['verdict'].upper()}{reasons}"])
+
+
+def now() -> datetime:
+    """The time, with its zone."""
+    return datetime.now(UTC)
+
+
+def _figures(result: StepResult) -> dict[str, Any]:
+    return summarise(result.samples, result.step.seconds)
+
+
+def _write_steps(steps: list[dict[str, Any]], file: Path) -> None:
+    flat = []
+    for step in steps:
+        row = {key: value for key, value in step.items() if key not in ("server", "failures")}
+        row["reasons"] = "; ".join(step["reasons"])
+        for outcome in Outcome:
+            if outcome.is_failure:
+                row[outcome.name.lower()] = step["failures"].get(outcome.name.lower(), 0)
+        for model, stage in step["server"].items():
+            row |= {f"{model}_{key}": value for key, value in stage.items()}
+        flat.append(row)
+    columns = list(dict.fromkeys(key for row in flat for key in row))
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(flat)
+
+
+def _write_requests(result: RunResult, shape: str, file: Path) -> None:
+    with file.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(
+            ["shape", "step", "due_s", "picture", "outcome", "latency_ms", "lateness_ms"]
+        )
+        for step in result.steps:
+            for one in step.samples:
+                writer.writerow(
+                    [
+                        shape,
+                        step.step.label,
+                        f"{one['due_s']:.6f}",
+                        one["picture"],
+                        Outcome(one["outcome"]).name.lower(),
+                        f"{one['latency_ms']:.3f}",
+                        f"{one['lateness_ms']:.3f}",
+                    ]
+                )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows neither paths nor nan."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

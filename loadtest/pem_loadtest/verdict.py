@@ -1,0 +1,119 @@
+"""Pass, missed goal or invalid run, from figures alone."""
+
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import NamedTuple
+
+from .samples import Outcome, Samples, percentile, summarise
+
+
+class Verdict(IntEnum):
+    """The value is the exit code."""
+
+    PASS = 0
+    MISSED = 1
+    INVALID = 3  # 2 is for wrong options
+
+
+class Judgement(NamedTuple):
+    """A verdict with a sentence for each reason."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+
+
+class Limits(NamedTuple):
+    """What decides.
+
+    latency_ms: what the `percentile` of latency must not exceed. failure_share: 0 to 1.
+    answered_per_second: 0 asks for nothing. lateness_ms: what p99 of lateness must not exceed.
+    """
+
+    latency_ms: float
+    percentile: float = 99.0
+    failure_share: float = 0.001
+    answered_per_second: float = 0.0
+    lateness_ms: float = 20.0
+
+
+def judge(samples: Samples, seconds: float, limits: Limits) -> Judgement:
+    """One step. Whether the load was sent as planned comes first: else nothing else counts."""
+    figures = summarise(samples, seconds)
+    invalid = []
+    if figures["crowded"]:
+        invalid.append(
+            f"{figures['crowded']} pictures found all users busy and waited: the load was not "
+            "sent as planned; give more --users"
+        )
+    elif figures["lateness_p99_ms"] > limits.lateness_ms:
+        invalid.append(
+            f"pictures were sent late, p99 {figures['lateness_p99_ms']:.1f} ms with a limit of "
+            f"{limits.lateness_ms:g}: this machine cannot make the load; use --processes or rest it"
+        )
+    if not len(samples):
+        invalid.append("nothing was sent")
+    if invalid:
+        return Judgement(Verdict.INVALID, tuple(invalid))
+    missed = list(_missed(samples, seconds, limits))
+    return Judgement(Verdict.MISSED if missed else Verdict.PASS, tuple(missed))
+
+
+def _missed(samples: Samples, seconds: float, limits: Limits) -> Iterable[str]:
+    figures = summarise(samples, seconds)
+    answered = samples[samples["outcome"] == Outcome.ANSWERED]
+    latency = percentile(answered["latency_ms"], limits.percentile)
+    if not latency <= limits.latency_ms:  # also when nothing was answered
+        yield f"p{limits.percentile:g} is {latency:.1f} ms, the goal is {limits.latency_ms:g}"
+    if figures["failure_share"] > limits.failure_share:
+        told = ", ".join(f"{number} {name}" for name, number in figures["failures"].items())
+        yield (
+            f"{figures['failure_share']:.2%} failed ({told}), the limit is "
+            f"{limits.failure_share:.2%}"
+        )
+    if figures["answered_per_second"] < limits.answered_per_second:
+        yield (
+            f"{figures['answered_per_second']:.1f} images a second were answered, the goal is "
+            f"{limits.answered_per_second:g}"
+        )
+
+
+def is_beyond_knee(samples: Samples, seconds: float, limits: Limits) -> bool | None:
+    """Whether a step of the ladder lies above the knee; None when it proves nothing.
+
+    A crowded step proves something where the goal is missed even when latency counts from the
+    actual sending, as if each picture had only come when a user was free: that load was smaller.
+    """
+    judgement = judge(samples, seconds, limits)
+    if judgement.verdict is not Verdict.INVALID:
+        return judgement.verdict is Verdict.MISSED
+    if not samples["is_crowded"].any():
+        return None
+    as_sent = samples.copy()
+    as_sent["latency_ms"] -= as_sent["lateness_ms"]
+    as_sent["lateness_ms"], as_sent["is_crowded"] = 0.0, False
+    return True if judge(as_sent, seconds, limits).verdict is Verdict.MISSED else None
+
+
+def conservation_problem(succeeded: int, uncertain: int, counted: float) -> str | None:
+    """Why the server's count of successes cannot be that of these clients, or None.
+
+    succeeded: pictures that the clients got an answer to. uncertain: those whose end they do not
+    know. counted: by how much the ensemble's success counter rose.
+    """
+    if counted < 0:
+        return "a server was started anew during the run: its counters fell"
+    if succeeded <= counted <= succeeded + uncertain:
+        return None
+    unknown = f" and do not know the end of {uncertain}" if uncertain else ""
+    return (
+        f"the clients got {succeeded} answers{unknown}, the server counted {counted:g}: another "
+        "client uses it, or --metrics does not name every server"
+    )
+
+
+def worst(judgements: Iterable[Judgement]) -> Judgement:
+    """All reasons of the gravest verdict."""
+    judged = list(judgements)
+    verdict = Verdict(max((each.verdict for each in judged), default=Verdict.PASS))
+    reasons = [why for each in judged if each.verdict is verdict for why in each.reasons]
+    return Judgement(verdict, tuple(reasons))

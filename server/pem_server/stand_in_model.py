@@ -1,0 +1,56 @@
+"""The network's stand-in: a recorded answer after a fixed cost; becomes model.py of a copy.
+
+It shows what queues, batches and the steps around it do; it recognises nothing.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    """A batch of N images takes fixed_ms + N * per_image_ms, asleep, so it costs no core."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read the cost from the configuration and the answer from the files beside this one."""
+        parameters = json.loads(args["model_config"])["parameters"]
+        self.fixed_s, self.per_image_s = (
+            float(parameters[name]["string_value"]) / 1e3 for name in ("fixed_ms", "per_image_ms")
+        )
+        recorded = Path(__file__).parent
+        self.class_ids = np.fromfile(recorded / "class_ids.raw", np.int32)  # (100,)
+        self.scores = np.fromfile(recorded / "scores.raw", np.float32)  # (100,)
+        self.masks = np.fromfile(recorded / "masks.raw", np.uint8).reshape(640, 640)
+        pb_utils.Logger.log_warn(
+            f"pem_network is a stand-in, NOT the network: the same answer to every picture after "
+            f"{self.fixed_s * 1e3:g} ms + {self.per_image_s * 1e3:g} ms an image"
+        )
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer one batch."""
+        batches = [
+            pb_utils.get_input_tensor_by_name(request, "image").as_numpy() for request in requests
+        ]
+        count = sum(map(len, batches))
+        time.sleep(self.fixed_s + count * self.per_image_s)
+        return [self._respond(images) for images in batches]
+
+    def _respond(self, images: Any) -> Any:
+        # Scores follow the picture's brightness: an answer that went to another's client shows.
+        brightness = images[:, ::64, ::64].mean(axis=(1, 2, 3), dtype=np.float32) / 255  # (N,)
+        scores = self.scores * (0.9 + 0.1 * brightness[:, None])
+        class_ids, masks = (
+            np.broadcast_to(each, (len(images), *each.shape)).copy()
+            for each in (self.class_ids, self.masks)
+        )
+        return pb_utils.InferenceResponse(
+            [
+                pb_utils.Tensor("class_ids", class_ids),
+                pb_utils.Tensor("scores", scores.astype(np.float32)),
+                pb_utils.Tensor("masks", masks),
+            ]
+        )
