@@ -1,15 +1,21 @@
 """Write the network as an ONNX file with the serving contract, and prove that it computes the same.
 
     ./run export
+    ./run export --precision fp16 --data FOLDER
+    ./run export --precision int8 --data FOLDER --calibration PICTURES
 
 The graph takes uint8 pictures and gives class ids, scores and an index map, see pemseg/contract.py;
 the batch is dynamic, the size fixed. Weights that are exact in half precision are stored in half
 precision. The file is put in place only after ONNX Runtime agreed with PyTorch on every picture.
+
+fp16 and int8 are typed graphs for TensorRT, and go to artifacts/ with a report beside them. They
+are judged against the FP32 graph: by the loss of mIoU on labelled pictures (FOLDER in the ADE20K
+layout); without them, only by how many pixels keep their class. One that loses too much is not
+written.
 """
 
 import argparse
 import json
-import math
 import os
 import sys
 import tempfile
@@ -23,21 +29,26 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
-from onnx.reference import ReferenceEvaluator
 from PIL import Image, ImageOps
 
 from pemseg import contract
+from pemseg.accuracy import Example, labelled_in, pictures_in
+from pemseg.calibration import CLIPPING
 from pemseg.checkpoint import CheckpointError, load_network, weights_checksum
+from pemseg.forms import LIMITS, FormError, Limits, write_form
 from pemseg.model import Pem
+from pemseg.onnx_graph import SMALL, fold_constants
+from pemseg.precision import PrecisionError
 from pemseg.reading import card_outputs
+from pemseg.server_steps import PictureError, fit
 from pemseg.serving import ServingPem
 
 OPSET = 17  # LayerNormalization is one node; TensorRT 10 and ONNX Runtime both take it
+TYPED_OPSET = 19  # the first whose QuantizeLinear takes FP16
 SCORE_TOLERANCE = 1e-4
 MAP_AGREEMENT = 0.999  # share of pixels whose query must be the same
 CHECKED_BATCHES = (1, 2, 8)
-SMALL = 64  # elements: shapes, scales and axes have fewer, every weight has more
+CALIBRATION_PICTURES = 32
 
 Pictures = NDArray[np.uint8]  # (B, H, W, 3) RGB
 
@@ -76,6 +87,7 @@ def export_onnx(
     pictures: Pictures,
     *,
     mask_stride: int = 1,
+    opset: int = OPSET,
 ) -> Path:
     """Write `network` for the size of `pictures` to `target`, checked; returns `target`.
 
@@ -86,7 +98,8 @@ def export_onnx(
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         draft = Path(folder) / target.name
-        _trace(ServingPem(network, height, width, mask_stride).eval(), draft, pictures[:2])
+        module = ServingPem(network, height, width, mask_stride).eval()
+        _trace(module, draft, pictures[:2], opset)
         queries, map_size = network.config.queries, (height // mask_stride, width // mask_stride)
         sizes = {
             contract.CLASS_IDS: (queries,),
@@ -101,6 +114,38 @@ def export_onnx(
                 raise ExportError(f"the exported graph differs from the network: {agreement}")
         os.replace(draft, target)
     return target
+
+
+def export_form(
+    network: Pem,
+    precision: str,
+    target: Path,
+    pictures: Pictures,
+    *,
+    calibration: Sequence[Path],
+    examples: Sequence[Example],
+    limits: Limits,
+    clipping: str = "percentile",
+    mask_stride: int = 1,
+) -> Path:
+    """Write the "fp16" or "int8" form of `network` and its report; returns `target`.
+
+    The FP32 graph is made and checked on `pictures` first; `calibration` and `examples` are what
+    the form is made and judged on. Raises ExportError or FormError, and leaves `target` as it was.
+    """
+    with tempfile.TemporaryDirectory(prefix="export-") as folder:
+        draft = Path(folder) / "fp32.onnx"
+        export_onnx(network, draft, pictures, mask_stride=mask_stride, opset=TYPED_OPSET)
+        model = onnx.load(draft)
+    return write_form(
+        model,
+        precision,
+        target,
+        calibration=[fit(path, pictures.shape[1])[0] for path in calibration],
+        examples=examples,
+        limits=limits,
+        clipping=clipping,
+    )
 
 
 def compare(network: Pem, path: Path, batch: Pictures) -> Agreement:
@@ -128,7 +173,7 @@ def check_pictures(path: Path, size: int) -> Pictures:
     return np.ascontiguousarray(np.stack(views + dark))
 
 
-def _trace(module: ServingPem, path: Path, example: Pictures) -> None:
+def _trace(module: ServingPem, path: Path, example: Pictures, opset: int) -> None:
     names = (contract.IMAGE, *contract.OUTPUTS)
     with warnings.catch_warnings():
         # The exporter that records the graph as it runs is the one whose nodes keep their names;
@@ -141,7 +186,7 @@ def _trace(module: ServingPem, path: Path, example: Pictures) -> None:
             input_names=[contract.IMAGE],
             output_names=list(contract.OUTPUTS),
             dynamic_axes={name: {0: "batch"} for name in names},
-            opset_version=OPSET,
+            opset_version=opset,
             do_constant_folding=False,  # folding would store every weight in float32
             dynamo=False,
         )
@@ -150,7 +195,7 @@ def _trace(module: ServingPem, path: Path, example: Pictures) -> None:
 def _describe(path: Path, network: Pem, sizes: dict[str, tuple[int, ...]]) -> None:
     """Write into the file what it was made from and the sizes of its outputs; check it."""
     model = onnx.load(path)
-    _fold_small_constants(model.graph)
+    fold_constants(model.graph, largest=SMALL)  # so that every shape can be inferred
     for output in model.graph.output:
         dims = output.type.tensor_type.shape.dim[1:]
         for dim, size in zip(dims, sizes[output.name], strict=True):
@@ -166,38 +211,79 @@ def _describe(path: Path, network: Pem, sizes: dict[str, tuple[int, ...]]) -> No
     onnx.save(model, path)
 
 
-def _fold_small_constants(graph: onnx.GraphProto) -> None:
-    """Work out the constants that say sizes and scales, so that every shape can be inferred.
-
-    Weights, being larger, are left as they are stored.
-    """
-    known = {t.name: t for t in graph.initializer if math.prod(t.dims) <= SMALL}
-    kept = []
-    for node in graph.node:
-        if not all(name in known or name == "" for name in node.input):
-            kept.append(node)
-            continue
-        feeds = {name: numpy_helper.to_array(known[name]) for name in node.input if name}
-        values = ReferenceEvaluator(node).run(None, feeds)
-        for name, value in zip(node.output, values, strict=True):
-            known[name] = numpy_helper.from_array(np.asarray(value), name)
-    used = {name for node in kept for name in node.input}
-    original = {t.name for t in graph.initializer}
-    graph.initializer.extend(t for n, t in known.items() if n in used and n not in original)
-    del graph.node[:]
-    graph.node.extend(kept)
-    unused = [t for t in graph.initializer if t.name not in used]
-    for tensor in unused:
-        graph.initializer.remove(tensor)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="run export", description=__doc__.split("\n")[0])
+    options = _parse(argv)
+    try:
+        network = load_network(options.weights)
+        pictures = check_pictures(options.picture, options.size)
+        stride = {"mask_stride": options.mask_stride}
+        if options.precision == "fp32":
+            print(export_onnx(network, options.output or contract.ONNX_PATH, pictures, **stride))
+        else:
+            print(_export_form(network, options, pictures))
+    except (
+        CheckpointError,
+        ExportError,
+        FormError,
+        OSError,
+        PictureError,
+        PrecisionError,
+        ValueError,
+    ) as error:
+        print(f"export: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _export_form(network: Pem, options: argparse.Namespace, pictures: Pictures) -> Path:
+    """What the options of a typed form say; returns the file."""
+    calibration = [options.picture]
+    if options.calibration is not None:
+        calibration = pictures_in(options.calibration, options.calibration_pictures)
+    elif options.precision == "int8":
+        raise ValueError(
+            "int8 must know how large values get: give --calibration a folder of pictures like "
+            "those to come"
+        )
+    if options.data is not None:
+        examples = labelled_in(options.data, options.split, options.pictures)
+    else:
+        examples = [Example(path) for path in calibration]
+        print(
+            f"no --data: judged by the agreement on {len(examples)} unlabelled picture(s) only",
+            file=sys.stderr,
+        )
+    usual = LIMITS[options.precision]
+    return export_form(
+        network,
+        options.precision,
+        options.output or contract.ROOT / "artifacts" / f"pem-{options.precision}.onnx",
+        pictures,
+        calibration=calibration,
+        examples=examples,
+        limits=Limits(
+            usual.loss if options.max_loss is None else options.max_loss,
+            usual.agreement if options.min_agreement is None else options.min_agreement / 100,
+        ),
+        clipping=options.clipping,
+        mask_stride=options.mask_stride,
+    )
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="run export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--weights", type=Path, default=contract.WEIGHTS_PATH, help="default: %(default)s"
     )
     parser.add_argument(
-        "--output", type=Path, default=contract.ONNX_PATH, help="default: %(default)s"
+        "--output",
+        type=Path,
+        help=f"default: {contract.ONNX_PATH.relative_to(contract.ROOT)}; fp16 and int8: "
+        "artifacts/pem-PRECISION.onnx",
     )
     parser.add_argument(
         "--size",
@@ -218,15 +304,49 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=contract.ROOT / "docs" / "street.jpg",
         help="what the graph is compared with PyTorch on (default: %(default)s)",
     )
-    options = parser.parse_args(argv)
-    try:
-        network = load_network(options.weights)
-        pictures = check_pictures(options.picture, options.size)
-        print(export_onnx(network, options.output, pictures, mask_stride=options.mask_stride))
-    except (CheckpointError, ExportError, OSError, ValueError) as error:
-        print(f"export: {error}", file=sys.stderr)
-        return 1
-    return 0
+    _add_precision_options(parser)
+    return parser.parse_args(argv)
+
+
+def _add_precision_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="default: %(default)s"
+    )
+    group = parser.add_argument_group("options of fp16 and int8")
+    group.add_argument("--data", type=Path, help="labelled pictures that judge the form")
+    group.add_argument("--split", default="validation", help="of --data; default: %(default)s")
+    group.add_argument(
+        "--pictures", type=int, default=1_000_000, metavar="N", help="judge by at most N of them"
+    )
+    group.add_argument(
+        "--max-loss",
+        type=float,
+        metavar="POINTS",
+        help=f"of mIoU; default: fp16 {LIMITS['fp16'].loss}, int8 {LIMITS['int8'].loss}",
+    )
+    group.add_argument(
+        "--min-agreement",
+        type=float,
+        metavar="PERCENT",
+        help="of pixels, where there is no --data; default: "
+        f"fp16 {100 * LIMITS['fp16'].agreement:g}, int8 {100 * LIMITS['int8'].agreement:g}",
+    )
+    group.add_argument(
+        "--calibration", type=Path, metavar="FOLDER", help="pictures that show how large values get"
+    )
+    group.add_argument(
+        "--calibration-pictures",
+        type=int,
+        default=CALIBRATION_PICTURES,
+        metavar="N",
+        help="take N of them, evenly spread; default: %(default)s",
+    )
+    group.add_argument(
+        "--clipping",
+        choices=sorted(CLIPPING),
+        default="percentile",
+        help="how far INT8 reaches; default: %(default)s",
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,76 @@
+"""What a typed graph computes, run on a CPU.
+
+ONNX Runtime has no half-precision arithmetic on x86: it computes in FP32 between casts, and takes
+casts away where one follows the other, so most roundings never happen. Here every FP16 tensor
+becomes an FP32 one that is really rounded: through FP16 and a Reshape, which keeps the two casts
+apart.
+
+Shown by it: the rounding of weights, of every operation's result and to INT8; rather too much than
+too little, as an engine that fuses operations rounds once for several. Not shown: sums kept in FP16
+inside a convolution, where an engine does so, and the order of its sums.
+"""
+
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper, shape_inference
+
+FLOAT, HALF = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)
+# These only move or select values, so what comes out is as round as what went in.
+MOVING_OPS = {"Relu", "Reshape", "Transpose", "Concat", "Split", "Unsqueeze", "Slice", "Gather"}
+
+
+def simulated(typed: onnx.ModelProto) -> onnx.ModelProto:
+    """An FP32 graph with the roundings of `typed`."""
+    model = shape_inference.infer_shapes(typed, strict_mode=True, data_prop=True)
+    graph = model.graph
+    ranks = {
+        value.name: len(value.type.tensor_type.shape.dim)
+        for value in graph.value_info
+        if value.type.tensor_type.elem_type == HALF
+    }
+    for tensor in graph.initializer:
+        if tensor.data_type == HALF:
+            value = numpy_helper.to_array(tensor).astype("float32")
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        nodes.append(node)
+        if node.op_type == "Cast" and node.attribute[0].i == HALF:
+            node.op_type = "Identity"
+            del node.attribute[:]
+        if node.op_type in MOVING_OPS:
+            continue
+        for place, name in enumerate(node.output):
+            if name in ranks:
+                node.output[place] = f"{name}/exact"
+                nodes += _rounding(f"{name}/exact", name, ranks[name])
+    shapes = {r: [0] * r for r in set(ranks.values())}
+    graph.initializer.extend(
+        helper.make_tensor(_shape_name(r), TensorProto.INT64, [r], zeros)
+        for r, zeros in shapes.items()
+    )
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    return model
+
+
+def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """A session on the CPU that computes what the graph says, quantisation included."""
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def _rounding(source: str, target: str, rank: int) -> list[onnx.NodeProto]:
+    """To FP16 and back; a shape of zeros leaves every side as it is."""
+    return [
+        helper.make_node("Cast", [source], [f"{target}/half"], to=HALF),
+        helper.make_node("Reshape", [f"{target}/half", _shape_name(rank)], [f"{target}/kept"]),
+        helper.make_node("Cast", [f"{target}/kept"], [target], to=FLOAT),
+    ]
+
+
+def _shape_name(rank: int) -> str:
+    return f"as-it-is/{rank}"

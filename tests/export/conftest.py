@@ -1,0 +1,54 @@
+"""An exported graph of a small network, to make typed forms of."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import export_onnx
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from pemseg.model import Pem
+from pemseg.onnx_graph import fold_constants
+
+SIDE = 64
+
+
+@pytest.fixture
+def square_pictures() -> np.ndarray:
+    """Eight soft pictures (8, 64, 64, 3), each other colours in each corner."""
+    random = np.random.default_rng(5)
+    corners = random.integers(0, 256, size=(8, 3, 3, 3), dtype=np.uint8)
+    size = (SIDE, SIDE)
+    return np.stack(
+        [np.asarray(Image.fromarray(c).resize(size, Image.Resampling.BICUBIC)) for c in corners]
+    )
+
+
+@pytest.fixture
+def picture_files(square_pictures: np.ndarray, tmp_path: Path) -> list[Path]:
+    """The same as files."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    paths = [folder / f"{number}.png" for number in range(len(square_pictures))]
+    for path, picture in zip(paths, square_pictures, strict=True):
+        Image.fromarray(picture).save(path)
+    return paths
+
+
+@pytest.fixture
+def exported(
+    tiny_network: Callable[..., Pem], square_pictures: np.ndarray, tmp_path: Path
+) -> Callable[..., onnx.ModelProto]:
+    """Export a tiny network; returns its FP32 graph, constants worked out."""
+
+    def export(**changes: object) -> onnx.ModelProto:
+        path = tmp_path / "plain.onnx"
+        network = tiny_network(seed=4, **changes)
+        export_onnx.export_onnx(network, path, square_pictures, opset=export_onnx.TYPED_OPSET)
+        model = onnx.load(path)
+        fold_constants(model.graph)
+        return model
+
+    return export

@@ -1,0 +1,104 @@
+"""The judge's measure: mIoU on labelled pictures, and the share of pixels that keep their class."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pemseg.accuracy import (
+    CLASSES,
+    Example,
+    Reading,
+    Verdict,
+    count,
+    labelled_in,
+    pictures_in,
+    spread,
+)
+from pemseg.server_steps import PictureError, fit, read_back
+
+
+def reading(truth: list[int], answer: list[int]) -> Reading:
+    labels = np.array([answer], np.uint8)
+    return Reading([labels], count(np.array([truth], np.uint8), labels))
+
+
+@pytest.mark.parametrize(
+    ("truth", "answer", "iou"),
+    [
+        ([1, 1, 2, 2], [1, 1, 2, 2], {0: 1.0, 1: 1.0}),
+        ([1, 1, 2, 2], [1, 2, 2, 2], {0: 0.5, 1: 2 / 3}),
+        ([1, 0, 0, 2], [1, 2, 5, 2], {0: 1.0, 1: 1.0}),
+        ([1, 1, 1, 1], [2, 2, 2, 2], {0: 0.0}),
+        ([150, 150], [150, 0], {149: 0.5}),
+        ([0, 0], [1, 2], {}),
+    ],
+    ids=["right", "one wrong", "unlabelled pixels", "all wrong", "nothing found", "no labels"],
+)
+def test_iou_is_that_of_the_classes_in_the_labels(
+    truth: list[int], answer: list[int], iou: dict[int, float]
+) -> None:
+    found = reading(truth, answer)
+    known = {int(c): float(found.iou[c]) for c in np.flatnonzero(~np.isnan(found.iou))}
+    assert known == pytest.approx(iou)
+    assert found.miou == pytest.approx(np.mean(list(iou.values())) if iou else np.nan, nan_ok=True)
+
+
+def test_a_verdict_tells_the_loss_and_the_pixels_that_keep_their_class() -> None:
+    verdict = Verdict(reading([1, 1, 2, 2], [1, 1, 2, 2]), reading([1, 1, 2, 2], [1, 2, 2, 2]))
+    assert verdict.agreement == 0.75
+    assert verdict.loss == pytest.approx(100 * (1 - (0.5 + 2 / 3) / 2))
+    assert "loss +41.67 points" in str(verdict)
+    assert verdict.as_json()["classes"]["wall"]["iou"] == 50
+    assert "classes" not in Verdict(reading([0], [1]), reading([0], [2])).as_json()
+
+
+def test_without_labels_no_loss_is_claimed() -> None:
+    verdict = Verdict(reading([0, 0], [1, 1]), reading([0, 0], [1, 2]))
+    assert verdict.loss is None
+    assert "mIoU not measured" in str(verdict)
+
+
+def test_a_picture_is_fitted_and_read_back_as_the_server_does(tmp_path: Path) -> None:
+    pixels = np.zeros((30, 60, 3), np.uint8)
+    pixels[:, 30:] = 200
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    fitted, geometry = fit(tmp_path / "wide.png", 64)
+    assert geometry.tolist() == [30, 60, 32, 64]
+    assert (fitted[32:] == (124, 116, 104)).all()
+    masks = np.zeros((64, 64), np.uint8)
+    masks[:, 32:] = 1
+    labels = read_back(np.array([6, 149], np.int32), masks, geometry)
+    assert labels.shape == (30, 60)
+    assert np.unique(labels[:, :30]).tolist() == [7]
+    assert np.unique(labels[:, 30:]).tolist() == [150]
+
+
+def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(PictureError, match=r"text\.png: image must be"):
+        fit(tmp_path / "text.png", 64)
+    with pytest.raises(PictureError, match="there are none"):
+        pictures_in(tmp_path / "absent", 5)
+
+
+def test_examples_are_pairs_and_a_missing_label_is_named(tmp_path: Path) -> None:
+    for kind, suffix in (("images", "jpg"), ("annotations", "png")):
+        (tmp_path / kind / "validation").mkdir(parents=True)
+        Image.new("L", (4, 4)).save(tmp_path / kind / "validation" / f"a.{suffix}")
+    image, labels = (tmp_path / f"{k}/validation/a" for k in ("images", "annotations"))
+    expected = [Example(image.with_suffix(".jpg"), labels.with_suffix(".png"))]
+    assert labelled_in(tmp_path, "validation", 9) == expected
+    Image.new("L", (4, 4)).save(image.with_name("b.jpg"))
+    with pytest.raises(PictureError, match=r"b\.png is missing"):
+        labelled_in(tmp_path, "validation", 9)
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "chosen"),
+    [(10, 3, [0, 3, 6]), (3, 10, [0, 1, 2]), (4, 4, [0, 1, 2, 3]), (5, 1, [0])],
+)
+def test_fewer_pictures_are_evenly_spread(count: int, most: int, chosen: list[int]) -> None:
+    assert spread(range(count), most) == chosen
+    assert CLASSES == 150
