@@ -1,0 +1,154 @@
+"""What the manifests say about the autoscaler and about the life of a server.
+
+Everything is read from what kustomize renders, so that the test and the simulation run the numbers
+that a cluster would get, and nothing is written twice.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pem_fleet.autoscaler import DEFAULT_DOWN, DEFAULT_UP, Policy, Rules, Scaling
+
+Manifest = Mapping[str, Any]
+
+
+class ManifestError(ValueError):
+    """The manifests cannot be rendered or lack something; one sentence."""
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """The metric that decides: a PromQL query and one server's share of its value."""
+
+    query: str
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A question asked every `period_s`: an HTTP path or a command; so many failures in a row."""
+
+    path: str
+    command: tuple[str, ...]
+    period_s: float
+    timeout_s: float
+    failures: int
+    successes: int = 1
+
+
+@dataclass(frozen=True)
+class ServerLife:
+    """How a server is started, watched and stopped."""
+
+    startup: Probe
+    readiness: Probe
+    pre_stop: tuple[str, ...]
+    grace_s: float
+
+
+def render(folder: Path) -> list[Manifest]:
+    """Return the objects of a kustomization; a YAML file is read as it is."""
+    if folder.is_file():
+        return [found for found in yaml.safe_load_all(folder.read_text()) if found]
+    try:
+        rendered = subprocess.run(
+            ["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        raise ManifestError(
+            "kubectl must be there to render the manifests, and is not: install it, or give a "
+            "rendered file."
+        ) from None
+    if rendered.returncode:
+        raise ManifestError(f"kubectl kustomize {folder} failed: {rendered.stderr.strip()}")
+    return [found for found in yaml.safe_load_all(rendered.stdout) if found]
+
+
+def read_scaling(objects: Sequence[Manifest]) -> tuple[Scaling, Trigger]:
+    """Return the bounds, the behaviour and the metric of the ScaledObject or the HPA in them."""
+    for found in objects:
+        if found["kind"] == "ScaledObject":
+            return _scaled_object(found["spec"])
+    for found in objects:
+        if found["kind"] == "HorizontalPodAutoscaler":
+            return _autoscaler(found["spec"])
+    raise ManifestError(
+        "There must be a ScaledObject or a HorizontalPodAutoscaler: choose another overlay."
+    )
+
+
+def read_life(objects: Sequence[Manifest], container: str = "triton") -> ServerLife:
+    """Return probes, preStop hook and grace of the server's Deployment."""
+    for found in objects:
+        if found["kind"] != "Deployment":
+            continue
+        pod = found["spec"]["template"]["spec"]
+        for one in pod["containers"]:
+            if one["name"] == container:
+                return ServerLife(
+                    startup=_probe(one["startupProbe"]),
+                    readiness=_probe(one["readinessProbe"]),
+                    pre_stop=tuple(one["lifecycle"]["preStop"]["exec"]["command"]),
+                    grace_s=float(pod.get("terminationGracePeriodSeconds", 30)),
+                )
+    raise ManifestError(f"A Deployment with a container {container} must be there, and is not.")
+
+
+def _scaled_object(spec: Manifest) -> tuple[Scaling, Trigger]:
+    behavior = spec.get("advanced", {}).get("horizontalPodAutoscalerConfig", {}).get("behavior", {})
+    triggers = [one for one in spec["triggers"] if one["type"] == "prometheus"]
+    if len(triggers) != 1 or triggers[0].get("metricType", "AverageValue") != "AverageValue":
+        raise ManifestError("The ScaledObject must have one prometheus trigger of AverageValue.")
+    told = triggers[0]["metadata"]
+    scaling = _scaling(spec.get("minReplicaCount", 0), spec.get("maxReplicaCount", 100), behavior)
+    return scaling, Trigger(told["query"], float(told["threshold"]))
+
+
+def _autoscaler(spec: Manifest) -> tuple[Scaling, Trigger]:
+    external = spec["metrics"][0]["external"]
+    target = external["target"]
+    if target["type"] != "AverageValue":
+        raise ManifestError("The autoscaler's metric must have a target of AverageValue.")
+    scaling = _scaling(spec.get("minReplicas", 1), spec["maxReplicas"], spec.get("behavior", {}))
+    return scaling, Trigger(external["metric"]["name"], _quantity(target["averageValue"]))
+
+
+def _scaling(minimum: int, maximum: int, behavior: Manifest) -> Scaling:
+    up = _rules(behavior.get("scaleUp", {}), DEFAULT_UP)
+    return Scaling(minimum, maximum, up, _rules(behavior.get("scaleDown", {}), DEFAULT_DOWN))
+
+
+def _rules(told: Manifest, default: Rules) -> Rules:
+    policies = tuple(
+        Policy(one["type"], int(one["value"]), float(one["periodSeconds"]))
+        for one in told.get("policies", ())
+    )
+    return Rules(
+        policies or default.policies,
+        float(told.get("stabilizationWindowSeconds", default.window_s)),
+        told.get("selectPolicy", default.select),
+        float(told.get("tolerance", default.tolerance)),
+    )
+
+
+def _probe(told: Manifest) -> Probe:
+    return Probe(
+        told.get("httpGet", {}).get("path", ""),
+        tuple(told.get("exec", {}).get("command", ())),
+        float(told.get("periodSeconds", 10)),
+        float(told.get("timeoutSeconds", 1)),
+        int(told.get("failureThreshold", 3)),
+        int(told.get("successThreshold", 1)),
+    )
+
+
+def _quantity(text: str) -> float:
+    """Return a Kubernetes quantity; of its suffixes only m (thousandths) makes sense here."""
+    return float(text[:-1]) / 1000 if text.endswith("m") else float(text)

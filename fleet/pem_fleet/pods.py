@@ -1,0 +1,216 @@
+"""Real servers in the place of pods: probes, hook and grace are the manifest's.
+
+A pod's life is a thread: start tritonserver, ask the startup probe until it says yes, then the
+readiness probe at its period; open the proxy's slot while it says yes. Told to end, it does what a
+kubelet and the endpoints do at the same moment: run the preStop hook, and close the slot a while
+later, as DNS remembers a server for some time. After the hook comes SIGTERM.
+"""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from pem_fleet.manifests import Probe, ServerLife
+from pem_fleet.proxy import Proxy, Slot
+from pem_server import TritonServer
+from pem_server.ports import LOOPBACK
+
+DNS_S = 30.0  # how long a removed server's name may be remembered, as deploy/base/server.yaml says
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What pods share."""
+
+    life: ServerLife
+    proxy: Proxy
+    repository: Path
+    hooks: Path
+    factor: float  # divides waiting for DNS
+
+
+class Pod:
+    """One server in one slot."""
+
+    def __init__(self, number: int, slot: Slot, around: Surroundings) -> None:
+        self.number, self.slot = number, slot
+        self.state = "starting"  # then ready, draining, gone
+        self.start_s = 0.0  # from the start to readiness
+        self.drained = ""  # what the hook said
+        self.error: Exception | None = None
+        self._around = around
+        self._told_to_end = threading.Event()
+        self._server = TritonServer(
+            around.repository,
+            http_port=slot.http,
+            grpc_port=slot.grpc,
+            metrics_port=slot.metrics,
+        )
+        self._thread = threading.Thread(target=self._live, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Let it drain and stop; returns at once."""
+        self._told_to_end.set()
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it was told to end."""
+        return self._told_to_end.is_set()
+
+    def kill(self) -> None:
+        """Stop at once, whatever it has in hand."""
+        self._told_to_end.set()
+        self._server.kill()
+        self._thread.join(timeout=30.0)
+
+    def _live(self) -> None:
+        try:
+            self._start()
+            self._serve()
+            self._leave()
+        except Exception as error:  # told by whoever looks after the pods
+            self.error = error
+            self._server.kill()
+        finally:
+            self.state = "gone"
+
+    def _start(self) -> None:
+        began = time.monotonic()
+        self._server.start()
+        probe = self._around.life.startup
+        for _ in range(probe.failures):
+            if self._told_to_end.is_set() or asks(probe, self.slot.http):
+                break
+            if not self._server.is_running():
+                self._server.wait()  # raises, with the reason
+            self._told_to_end.wait(probe.period_s)
+        else:
+            raise RuntimeError(
+                f"Server {self.number + 1} did not become ready in its startup probe's time."
+            )
+        self.start_s = time.monotonic() - began
+
+    def _serve(self) -> None:
+        probe = self._around.life.readiness
+        failures = probe.failures  # not ready until it was asked
+        while not self._told_to_end.is_set():
+            failures = 0 if asks(probe, self.slot.http) else failures + 1
+            self._show(failures < probe.failures)
+            self._told_to_end.wait(probe.period_s)
+
+    def _show(self, is_ready: bool) -> None:
+        wanted = "ready" if is_ready else "unready"
+        if wanted != self.state:
+            (self._around.proxy.open if is_ready else self._around.proxy.close)(self.number)
+            self.state = wanted
+
+    def _leave(self) -> None:
+        was_serving = self.state == "ready"
+        self.state = "draining"
+        close = threading.Timer(
+            DNS_S / self._around.factor, self._around.proxy.close, [self.number]
+        )
+        close.start()
+        if was_serving:
+            self.drained = self._run_hook()
+        close.join()
+        self._server.stop()
+        self._around.proxy.shut(self.number)
+
+    def _run_hook(self) -> str:
+        around = self._around
+        metrics = f"http://{LOOPBACK}:{self.slot.metrics}/metrics"
+        command = localised(around.life.pre_stop, around.hooks, metrics, around.factor)
+        ended = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=around.life.grace_s
+        )
+        return ended.stderr.strip() or f"exit code {ended.returncode}"
+
+
+def localised(command: Sequence[str], hooks: Path, metrics: str, factor: float) -> list[str]:
+    """Return a hook's command for a server of this machine.
+
+    The interpreter, the script and the address are this machine's; `--settle`, which waits for DNS,
+    is divided as DNS is here. Everything else stays as the manifest says.
+    """
+    local = [sys.executable, str(hooks / Path(command[1]).name), f"--metrics={metrics}"]
+    for option in command[2:]:
+        name, _, value = option.partition("=")
+        if name == "--settle":
+            local.append(f"{name}={float(value) / factor:g}")
+        elif name != "--metrics":
+            local.append(option)
+    return local
+
+
+def asks(probe: Probe, port: int) -> bool:
+    """Ask an HTTP probe once, as a kubelet does: 200 to 399 is a yes."""
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=probe.timeout_s)
+    with closing(connection):
+        try:
+            connection.request("GET", probe.path, headers={"Connection": "close"})
+            return 200 <= connection.getresponse().status < 400
+        except (OSError, http.client.HTTPException):
+            return False
+
+
+class Pods:
+    """As many servers as are asked for, in a fixed number of slots."""
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        around: Surroundings,
+        scrape: Callable[[Sequence[int]], None],
+    ) -> None:
+        self.past: list[Pod] = []
+        self._slots, self._around, self._scrape = slots, around, scrape
+        self._pods: list[Pod] = []
+
+    def resize(self, count: int) -> None:
+        """Start or end servers until `count` are neither ending nor gone; the newest end first."""
+        gone = [pod for pod in self._pods if pod.state == "gone"]
+        self.past += gone
+        self._pods = [pod for pod in self._pods if pod not in gone]
+        for pod in gone:
+            if pod.error:
+                raise RuntimeError(f"Server {pod.number + 1} ended by itself: {pod.error}")
+        staying = [pod for pod in self._pods if not pod.is_ending]
+        for pod in staying[count:]:
+            pod.end()
+        taken = {pod.number for pod in self._pods}
+        free = [number for number in range(len(self._slots)) if number not in taken]
+        for number in free[: max(count - len(staying), 0)]:
+            self._pods.append(Pod(number, self._slots[number], self._around))
+        self._scrape([pod.slot.metrics for pod in self._pods])
+
+    def count(self, *states: str) -> int:
+        """How many servers are in one of these states."""
+        return sum(pod.state in states for pod in self._pods)
+
+    def kill(self) -> None:
+        """Stop all at once."""
+        for pod in self._pods:
+            pod.end()
+        for pod in self._pods:
+            pod.kill()
+
+    @property
+    def start_s(self) -> float:
+        """Mean seconds that servers took to start."""
+        times = [pod.start_s for pod in self._pods + self.past if pod.start_s]
+        return sum(times) / len(times) if times else 0.0
+
+    @property
+    def drains(self) -> list[str]:
+        """What the hooks said of the servers that ended."""
+        return [pod.drained for pod in self._pods + self.past if pod.drained]

@@ -1,0 +1,124 @@
+"""The HAProxy of deploy/, in front of servers on this machine.
+
+Its file is used as it is but for ports and servers. In a cluster the servers come from DNS and all
+have the same ports; here every slot is written down with its own, closed at first. What DNS does
+there, the runtime socket does here: a slot opens when its server is ready and closes some time
+after its end was decided.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pem_fleet.processes import ProgramError, running, wait_until
+from pem_server.ports import LOOPBACK, is_taken
+
+TEMPLATE = re.compile(r"^( *)server-template (\w+) .*\$\{PEM_(GRPC|HTTP)\b.*$", re.MULTILINE)
+CHECK_PORT = re.compile(r'(http-check connect) port "\$\{PEM_HTTP-8000\}"')  # now each slot's
+BIND = re.compile(r'bind "\$\{PEM_BIND-:\}(8001|8000|8404)"')
+BACKENDS = ("grpc", "http")
+
+
+class Slot(NamedTuple):
+    """The ports of one server."""
+
+    http: int
+    grpc: int
+    metrics: int
+
+
+class Front(NamedTuple):
+    """The ports where clients come in."""
+
+    http: int
+    grpc: int
+    metrics: int
+
+
+def fill(config: str, slots: Sequence[Slot], front: Front) -> str:
+    """Return the configuration with the slots in place of the templates."""
+
+    def servers(found: re.Match[str]) -> str:
+        indent, name, protocol = found.groups()
+        return "\n".join(
+            f"{indent}server {name}{number} {LOOPBACK}:{getattr(slot, protocol.lower())} "
+            f"check port {slot.http} disabled"
+            for number, slot in enumerate(slots, start=1)
+        )
+
+    ports = {"8000": front.http, "8001": front.grpc, "8404": front.metrics}
+    filled, templates = TEMPLATE.subn(servers, config)
+    filled, checks = CHECK_PORT.subn(r"\1", filled)
+    filled, binds = BIND.subn(lambda found: f"bind {LOOPBACK}:{ports[found[1]]}", filled)
+    if (templates, checks, binds) != (2, 1, 3):
+        raise ProgramError(
+            "haproxy.cfg must have 2 server-template lines, 1 check with PEM_HTTP and 3 binds with "
+            f"PEM_BIND, and has {templates}, {checks} and {binds}: adapt pem_fleet/proxy.py."
+        )
+    return filled
+
+
+class Proxy:
+    """A HAProxy that runs."""
+
+    def __init__(self, runtime: Path, front: Front) -> None:
+        self.front = front
+        self._runtime = runtime
+
+    def open(self, slot: int) -> None:
+        """Let requests go to this slot, counted from 0."""
+        self._set(slot, "ready")
+
+    def close(self, slot: int) -> None:
+        """Send nothing new there; what it has, it finishes."""
+        self._set(slot, "drain")
+
+    def shut(self, slot: int) -> None:
+        """Stop asking it how it is."""
+        self._set(slot, "maint")
+
+    def _set(self, slot: int, state: str) -> None:
+        for backend in BACKENDS:
+            answer = ask(self._runtime, f"set server {backend}/server{slot + 1} state {state}")
+            if answer.strip():
+                raise ProgramError(f"HAProxy does not set slot {slot + 1} to {state}: {answer}")
+
+
+@contextlib.contextmanager
+def proxy(
+    config: Path, slots: Sequence[Slot], front: Front, folder: Path, log: Path
+) -> Iterator[Proxy]:
+    """Run HAProxy for the length of a block."""
+    runtime = folder / "haproxy.sock"
+    (folder / "haproxy.cfg").write_text(fill(config.read_text(), slots, front))
+    (folder / "runtime.cfg").write_text(
+        f"global\n    stats socket {runtime} mode 600 level admin\n"
+    )
+    command = [
+        "haproxy",
+        "-db",
+        "-f",
+        str(folder / "haproxy.cfg"),
+        "-f",
+        str(folder / "runtime.cfg"),
+    ]
+    with running(command, log) as program:
+        wait_until(lambda: is_taken(front.grpc), program, log, "HAProxy")
+        yield Proxy(runtime, front)
+
+
+def ask(runtime: Path, order: str) -> str:
+    """Send one order to the runtime socket and return the answer."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(5.0)
+        connection.connect(str(runtime))
+        connection.sendall(f"{order}\n".encode())
+        parts = []
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts).decode()

@@ -1,0 +1,97 @@
+"""The steps of one server as the simulation sees them: what their config.pbtxt says, and times.
+
+Batching, queue limits and processes come from the repository itself, so that the simulation cannot
+describe another server than the one that runs. Times are measurements or, for the T4, assumptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+PATH = ("pem_preprocess", "pem_network", "pem_postprocess")  # pem_render only runs when asked for
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A batch of N images takes fixed_s + N * per_image_s, in seconds."""
+
+    fixed_s: float
+    per_image_s: float
+
+    def seconds(self, images: int) -> float:
+        """How long a batch takes."""
+        return self.fixed_s + images * self.per_image_s
+
+
+# Nothing was measured on a T4 yet. The network: the model card's 142 images a second are 7 ms for
+# one image; that 1 ms of it is fixed is a guess on the careful side (more would batch better). The
+# steps around it: full HD on a 2.6 GHz Xeon, as in the comments of their config.pbtxt.
+T4_COSTS = {
+    "pem_preprocess": Cost(0.0, 0.020),
+    "pem_network": Cost(0.001, 0.006),
+    "pem_postprocess": Cost(0.0, 0.006),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One model of Triton: how it queues, batches and works. 0 stands for no limit."""
+
+    name: str
+    cost: Cost
+    processes: int = 1
+    max_batch: int = 1
+    delay_s: float = 0.0
+    queue_limit: int = 0
+    timeout_s: float = 0.0
+
+    @property
+    def polls(self) -> bool:
+        """Whether Triton notices a free process only at an arrival or every half second.
+
+        So it does wherever a queue has a limit, in 2.51 and as measured (see config.pbtxt).
+        """
+        return self.queue_limit > 0 or self.timeout_s > 0
+
+    @property
+    def most(self) -> float:
+        """Images a second in full batches, at most."""
+        return self.processes * self.max_batch / self.cost.seconds(self.max_batch)
+
+
+def read_steps(
+    repository: Path, config_name: str | None, costs: Mapping[str, Cost]
+) -> tuple[Step, ...]:
+    """Read the steps of an image's path; `config_name` picks configs/NAME.pbtxt where it is."""
+    missing = [name for name in PATH if name not in costs]
+    if missing:
+        raise ValueError(f"Every step needs a time, and there is none for {', '.join(missing)}.")
+    return tuple(_read(repository / name, config_name, costs[name]) for name in PATH)
+
+
+def with_costs(steps: Sequence[Step], costs: Mapping[str, Cost]) -> tuple[Step, ...]:
+    """Return the steps with other times."""
+    return tuple(replace(step, cost=costs.get(step.name, step.cost)) for step in steps)
+
+
+def _read(model: Path, config_name: str | None, cost: Cost) -> Step:
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2
+
+    other = model / "configs" / f"{config_name}.pbtxt"
+    path = other if config_name and other.is_file() else model / "config.pbtxt"
+    config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+    batching = config.dynamic_batching
+    queue = batching.default_queue_policy
+    return Step(
+        model.name,
+        cost,
+        processes=sum(group.count for group in config.instance_group) or 1,
+        # Without dynamic batching each request is executed alone.
+        max_batch=config.max_batch_size if config.HasField("dynamic_batching") else 1,
+        delay_s=batching.max_queue_delay_microseconds / 1e6,
+        queue_limit=queue.max_queue_size,
+        timeout_s=queue.default_timeout_microseconds / 1e6,
+    )
