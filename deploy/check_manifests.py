@@ -9,6 +9,7 @@ PyYAML.
 import sys
 
 import yaml
+
 from pem_manifests import problems
 
 

@@ -57,7 +57,6 @@ def test_a_capacity_file_is_one_that_the_load_test_writes(file: str, deploy: Pat
 
 def test_the_rules_know_how_the_images_end(dockerfile_stages: Stages) -> None:
     from pem_manifests import pods
-
     from pem_server import local_server
 
     t4 = " ".join(command_of(dockerfile_stages["t4"]))
