@@ -176,12 +176,12 @@ PLANTED: tuple[tuple[str, tuple[Any, ...], Any], ...] = (
         "8",
     ),
     (
-        "83.3 must be the capacity file's threshold, 83.2",
+        "65.0 must be the capacity file's threshold, 64.9",
         ("ScaledObject", "pem-server", "spec", "triggers", "demand", "metadata", "threshold"),
-        "83.3",
+        "65.0",
     ),
     (
-        "The threshold 90 must be 0.65 of the capacity, 83.2",
+        "The threshold 90 must be 0.65 of the capacity, 64.9",
         ("ConfigMap", "pem-capacity", "data", "threshold_images_per_second"),
         "90",
     ),
