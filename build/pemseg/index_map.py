@@ -6,7 +6,8 @@ four neighbouring places of the small masks, though, few queries can be the grea
 compete that are the greatest at one of the four, by the same arithmetic.
 
 What is lost is a query that wins between four places without winning at any of them: on street
-photographs one pixel in ten thousand, at the edges of masks. The export measures it.
+photographs one pixel in ten thousand, at the edges of masks. The export measures it, and takes the
+long way for a network whose masks are too torn.
 
 B batch, Q queries, H W the size of the small masks, F the factor.
 A cell is the square between four neighbouring places; with the border there are (H + 1)(W + 1).
@@ -35,9 +36,12 @@ class IndexMap(nn.Module):
     see_corners: Tensor
     interpolate: Tensor
 
-    def __init__(self, queries: int, height: int, width: int, factor: int) -> None:
-        """`height`, `width` of the small masks; `factor` 1 or even."""
+    def __init__(
+        self, queries: int, height: int, width: int, factor: int, *, enlarge_all: bool = False
+    ) -> None:
+        """`height`, `width` of the small masks; `factor` 1 or even; `enlarge_all`: the long way."""
         super().__init__()
+        self.enlarge_all = enlarge_all
         self.queries, self.height, self.width, self.factor = queries, height, width, factor
         # Beyond the border stands what stands at it.
         rows = torch.arange(-1, height + 1).clamp(0, height - 1) * width
@@ -49,8 +53,12 @@ class IndexMap(nn.Module):
 
     def forward(self, weighted: Tensor) -> Tensor:
         """`weighted` (B, Q, H, W); returns (B, HF, WF) uint8."""
-        winners = weighted.argmax(dim=1, keepdim=True).to(self.see_around)  # (B, 1, H, W)
-        if self.factor > 1:
+        if self.enlarge_all and self.factor > 1:
+            weighted = F.interpolate(
+                weighted, scale_factor=self.factor, mode="bilinear", align_corners=False
+            )  # (B, Q, HF, WF)
+        winners = weighted.argmax(dim=1, keepdim=True).to(self.see_around)  # (B, 1, H or HF, ...)
+        if self.factor > 1 and not self.enlarge_all:
             winners = self.enlarged(weighted, winners)  # (B, 1, HF, WF)
         # By way of float32: TensorRT casts to uint8 from float types only.
         return winners.squeeze(1).to(torch.float32).to(torch.uint8)

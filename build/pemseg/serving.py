@@ -2,7 +2,7 @@
 
 The same function as `model.Pem` followed by the card's reading of its outputs, rearranged for
 inference at one fixed size. Everything that does not depend on the picture is computed here once;
-nothing is approximated but the index map's edges, see index_map.py. Every reshape names its
+nothing is approximated but edges of the index map, see index_map.py. Every reshape names its
 numbers, with -1 for the batch, so that the exported graph holds no shape arithmetic.
 
 B batch, Q queries, D `decoder_width` channels, K classes, N tokens of a level.
@@ -36,8 +36,18 @@ class ServingPem(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: Pem, height: int, width: int, mask_stride: int = 1) -> None:
-        """`height`, `width` multiples of 32; `mask_stride` 1, 2 or 4: where the argmax is taken."""
+    def __init__(
+        self,
+        network: Pem,
+        height: int,
+        width: int,
+        mask_stride: int = 1,
+        enlarge_all: bool = False,
+    ) -> None:
+        """`height`, `width` multiples of 32; `mask_stride` 1, 2 or 4: where the argmax is taken.
+
+        `enlarge_all`: the long, exact way to the index map.
+        """
         super().__init__()
         if height % STRIDE or width % STRIDE or min(height, width) < STRIDE:
             raise ValueError(
@@ -51,7 +61,7 @@ class ServingPem(nn.Module):
         self.pixel_decoder = folded_copy(network.sem_seg_head.pixel_decoder)
         self.decoder = ServingDecoder(network.sem_seg_head.predictor, height, width)
         small = self.decoder.queries, *self.decoder.size_at(MASK_STRIDE)
-        self.index_map = IndexMap(*small, factor=MASK_STRIDE // mask_stride)
+        self.index_map = IndexMap(*small, MASK_STRIDE // mask_stride, enlarge_all=enlarge_all)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`image` (B, H, W, 3) uint8 RGB.
