@@ -56,8 +56,8 @@ def test_an_overlay_takes_its_own_capacity(
     (rule,) = (
         item for item in documents if item["metadata"]["name"] == "pem-capacity" and "spec" in item
     )
-    assert scaler["spec"]["triggers"][0]["metadata"]["threshold"] == "1.6"
-    assert rule["spec"]["groups"][0]["rules"][0]["expr"] == "2.5"
+    assert scaler["spec"]["triggers"][0]["metadata"]["threshold"] == "3.9"
+    assert rule["spec"]["groups"][0]["rules"][0]["expr"] == "6.0"
 
 
 # What is planted in the manifests of GKE: the rule's sentence, the path to a value, the new value.
