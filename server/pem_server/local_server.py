@@ -24,6 +24,7 @@ from pem_server import installation, preflight, server_log, warden
 from pem_server.ports import LOOPBACK, free_ports
 
 LAST_LINES = 300  # of the log, kept to tell why a server ended
+WAIT_TURN_S = 1.0
 GRACE_AFTER_TIMEOUT_S = 5.0  # Triton's own time limit covers requests, not its last steps
 
 
@@ -137,7 +138,10 @@ class TritonServer:
     def wait(self) -> NoReturn:
         """Wait for ever; LocalServerError when the server ends by itself."""
         assert self._warden, "start() comes first"
-        self._warden.wait()
+        # In turns: a Ctrl-C just before a wait without end would be noticed only after it.
+        while self.is_running():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._warden.wait(timeout=WAIT_TURN_S)
         raise LocalServerError(self._why_ended("ended by itself"))
 
     def stop(self) -> None:

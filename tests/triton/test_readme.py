@@ -184,7 +184,7 @@ def with_the_sdks_tensors(graph: onnx.GraphProto) -> None:
 def test_a_load_is_sent_and_judged(root: Path, folder: Path) -> None:
     load = "./run loadtest --rate 2"
     ladder = (
-        "./run loadtest --shape ladder --rate 1 --latency-goal 1000 --capacity-file capacity.env"
+        "./run loadtest --shape ladder --rate 4 --latency-goal 1000 --capacity-file capacity.env"
     )
     assert {"./run serve --stand-in 20:5", load, ladder} <= set(commands())
     with served(root, "--stand-in=20:5") as addresses:
@@ -193,7 +193,7 @@ def test_a_load_is_sent_and_judged(root: Path, folder: Path) -> None:
         run(root, folder, f"{load} {short} {where} --output one")
         assert (folder / "one" / "report.json").is_file()
         # What lies above --highest-rate is a goal missed: enough to see the command work.
-        more = f"{short} --highest-rate 2 --tolerance 0.5 {where} --output two"
+        more = f"{short} --highest-rate 8 --tolerance 0.5 {where} --output two"
         words = [root / "run", *shlex.split(f"{ladder} {more}")[1:]]
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
         assert "above --highest-rate" in done.stdout + done.stderr
