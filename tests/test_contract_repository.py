@@ -105,22 +105,34 @@ def test_the_models_that_differ_on_a_t4_have_a_configuration_for_it():
     assert found == [ENSEMBLE, "pem_network", "pem_preprocess"]
 
 
-@pytest.mark.parametrize(
-    ("variant", "model"), [("config", "pem_network"), ("t4", "pem_preprocess")]
-)
-def test_one_queue_has_a_limit_and_a_deadline(variant, model):
-    """One alone, because each costs up to half a second of an idle step."""
+def limited_queues(variant):
     steps = {name: chosen(name, variant).dynamic_batching for name in STEPS}
+    return {name: step for name, step in steps.items() if step.HasField("default_queue_policy")}
 
-    limited = {name: step for name, step in steps.items() if step.HasField("default_queue_policy")}
-    assert [*limited] == [model]
-    policy = limited[model].default_queue_policy
+
+def max_images_waiting(variant):
+    return int(chosen("pem_preprocess", variant).parameters["max_images_waiting"].string_value)
+
+
+def test_on_a_cpu_the_first_step_refuses_and_no_queue_has_a_policy():
+    """A policy stops Triton's prefetching, see pem_preprocess/1/admission.py."""
+    assert limited_queues("config") == {}
+    assert max_images_waiting("config") >= 2 * chosen("pem_network", "config").max_batch_size
+
+
+def test_on_a_t4_one_queue_has_a_limit_and_a_deadline():
+    """One alone, because each costs up to half a second of an idle step."""
+    limited = limited_queues("t4")
+    assert [*limited] == ["pem_preprocess"]
+    policy = limited["pem_preprocess"].default_queue_policy
     assert policy.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
     assert policy.default_timeout_microseconds > 0  # at 0, Triton ignores the client's own limit
     assert policy.allow_timeout_override
     assert policy.max_queue_size >= 8
     # A delay and a time limit together make a model slower and slower (server#8870).
-    assert limited[model].max_queue_delay_microseconds == 0
+    assert limited["pem_preprocess"].max_queue_delay_microseconds == 0
+    # An engine in TensorRT counts nothing out, so nothing may be counted in.
+    assert max_images_waiting("t4") == 0
 
 
 @pytest.mark.parametrize("variant", ["config", "t4"])

@@ -89,8 +89,9 @@ _SENTENCES: dict[type[PemError], str] = {
 
 # What Triton puts before a step's own sentence, in any order and number.
 _PREFIXES = re.compile(r"^(?:in ensemble '[^']*', *|\[request id: [^\]]*\] *)+")
-# Triton answers UNAVAILABLE (503) for these two as well as for a model that is not there.
-_QUEUE = re.compile(r"maximum queue size|timeout expired", re.IGNORECASE)
+# UNAVAILABLE (503) says these three, two of Triton and one of pem_preprocess, as well as that a
+# model is not there.
+_QUEUE = re.compile(r"maximum queue size|timeout expired|wait for the network", re.IGNORECASE)
 # gRPC tells its whole search for an address; only the last cause says something.
 _NO_CONNECTION = re.compile(r"^(?:failed to connect|errors resolving).*: (?P<cause>.+?)\]?$", re.S)
 

@@ -58,7 +58,7 @@ ROWS = {
         Panel("Images by outcome", "reqps",
               {"{{step}} {{outcome}}":
                "sum by (step, outcome) (rate(pem_images_total[1m]))"},
-              "bad_image, too_large and bad_request are the client's; failed is ours."),
+              "bad_image, too_large and bad_request are the client's; overload: too many waited."),
     ),
     "Waiting and working": (
         Panel("Backlog", "short",

@@ -5,7 +5,8 @@
 
 From a ladder it takes what the server counted in each step (batch and time of every stage), fits
 the times of the network to it and works out the knee by queueing alone. Latency that is in no stage
-(client, wire, ensemble) is taken from the lowest step and added to all.
+(client, wire, ensemble) is taken from the lowest step and added to all. Broken pictures, which a
+load test sends on purpose, are refused by the first step and load no queue: they are left out.
 """
 
 from __future__ import annotations
@@ -55,14 +56,15 @@ def check_knee(
 ) -> tuple[bool, str]:
     """Compare the knee of a load test with the simulated one."""
     settings, measured = told["settings"], float(told["knee_images_per_second"])
+    whole = 1 - float(settings["broken"])  # share of pictures that are not broken on purpose
     rungs = [
-        step
+        {**step, "rate": whole * step["rate"]}
         for step in told["steps"]
         if set(PATH) <= set(step["server"]) and step.get("verdict") != "invalid"
     ]
     if not rungs:
         raise CheckError("The load test must have read the server's counters (--metrics).")
-    nearest = min(rungs, key=lambda step: abs(step["rate"] - measured))
+    nearest = min(rungs, key=lambda step: abs(step["rate"] - whole * measured))
     costs = {
         name: Cost(0.0, nearest["server"][name]["compute_ms"] / 1e3)
         for name in ("pem_preprocess", "pem_postprocess")
@@ -73,7 +75,7 @@ def check_knee(
         settings["latency_goal"] / 1e3, settings["percentile"] / 100, settings["max_failures"]
     )
     overhead_s = _overhead(steps, min(rungs, key=lambda step: step["rate"]), goal)
-    simulated = capacity.knee(steps, goal, overhead_s=overhead_s)
+    simulated = capacity.knee(steps, goal, overhead_s=overhead_s) / whole
     difference = simulated / measured - 1
     cost = next(step.cost for step in steps if step.name == "pem_network")
     return abs(difference) <= KNEE_TOLERANCE, (

@@ -1,8 +1,13 @@
 """One server, image by image: queues, batches and processes as events on SimPy's clock.
 
 Each step is Triton's dynamic batcher: a batch goes to a free process when it is full or its oldest
-image has waited for the queue delay; a full queue refuses, and what waited too long is refused. Not
-modelled: steps of one server taking each other's cores.
+image has waited for the queue delay; a full queue refuses, and what waited too long is refused.
+
+A queue with a policy is another batcher, as in Triton's dynamic_batch_scheduler.cc: when it looks
+at images while no process is free, it stays there until one is, and nothing enters the queue
+meanwhile; when it finds none, it sleeps until an arrival finds a process free, or half a second.
+
+Not modelled: steps of one server taking each other's cores.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from pem_fleet.steps import Step
 
 Ticks = Generator[simpy.Event, None, None]  # what SimPy runs as a process
 
-POLL_S = 0.5  # Triton's own look at a queue with a limit, when nothing arrives
+SLEEP_S = 0.5  # of the batcher of a queue with a policy, unless it is woken
 
 
 @dataclass
@@ -65,15 +70,20 @@ class StepQueue:
         self._done, self._refuse, self._started = done, refuse, started
         self._free = step.processes
         self._timer_at = float("inf")
+        self._held_up = False  # the batcher of a queue with a policy waits for a free process
+        self._outside: deque[Image] = deque()  # who came meanwhile
 
     def put(self, image: Image) -> None:
         """Take an image, or refuse it where the queue is full."""
-        if self._step.queue_limit and len(self.waiting) >= self._step.queue_limit:
+        if self._held_up:
+            self._outside.append(image)
+        elif self._step.queue_limit and len(self.waiting) >= self._step.queue_limit:
             self._refuse(image)
-            return
-        image.queued = self._clock.now
-        self.waiting.append(image)
-        self._dispatch()
+        else:
+            image.queued = self._clock.now
+            self.waiting.append(image)
+            if self._free:
+                self._dispatch()
 
     def _dispatch(self) -> None:
         self._drop_late()
@@ -84,8 +94,17 @@ class StepQueue:
                 return
             count = min(len(self.waiting), self._step.max_batch)
             self._start([self.waiting.popleft() for _ in range(count)])
-        if self.waiting and self._step.polls:
-            self._look_again(min(self._clock.now + POLL_S, self._timer_at))
+        if not self._step.prefetches:
+            self._hold_up_or_sleep()
+
+    def _hold_up_or_sleep(self) -> None:
+        """What the batcher does after each look; those outside come in between two looks."""
+        self._held_up = False
+        while self._outside and not self._held_up:
+            self.put(self._outside.popleft())
+        self._held_up = bool(self.waiting) and not self._free
+        if not self._held_up:
+            self._look_again(self._clock.now + SLEEP_S)
 
     def _drop_late(self) -> None:
         limit = self._step.timeout_s
@@ -98,17 +117,15 @@ class StepQueue:
         if self._started:
             self._started(batch, seconds)
         self._after(seconds, lambda: self._end(batch))
-        if self._step.polls:
-            self._look_again(self._clock.now + POLL_S)
 
     def _end(self, batch: list[Image]) -> None:
         self._free += 1
         self._done(batch)
-        if not self._step.polls:
+        if self._step.prefetches or self._held_up:
             self._dispatch()
 
     def _look_again(self, at: float) -> None:
-        """Set the timer; a batch that starts sets it anew, an arrival meanwhile does not."""
+        """Set the timer anew."""
         if at != self._timer_at:
             self._timer_at = at
             self._after(at - self._clock.now, lambda: self._on_timer(at))
@@ -143,11 +160,18 @@ class Server:
             self._queues.append(
                 StepQueue(clock, step, self._forward(place), self._count_refused, note)
             )
+        self._admission = steps[0].waiting_limit
+        names = [step.name for step in steps]
+        self._network = self._queues[names.index("pem_network") if self._admission else 0]
 
     def put(self) -> None:
-        """Take an image now."""
+        """Take an image now, unless too many decoded ones wait for the network."""
         self.counters.offered += 1
-        self._queues[0].put(Image(self._clock.now))
+        if self._admission and len(self._network.waiting) >= self._admission:
+            self.counters.accepted += 1  # to Triton, the first step answered: it said no itself
+            self._count_refused(Image(self._clock.now))
+        else:
+            self._queues[0].put(Image(self._clock.now))
 
     @property
     def pending(self) -> int:

@@ -228,6 +228,7 @@ class Flow:
 def _room(steps: Sequence[Step], most: float) -> float:
     """Images that pile up in one server before it refuses; a time limit bounds them too."""
     limits = [step.queue_limit for step in steps if step.queue_limit]
+    limits += [step.waiting_limit for step in steps if step.waiting_limit]
     limits += [round(step.timeout_s * most) for step in steps if step.timeout_s]
     return min(limits, default=10**9)
 

@@ -42,7 +42,8 @@ class Signal:
 def demand(threshold: float, window_s: float = 60.0) -> Signal:
     """Return ours, the rule pem:demand_rps: all that is offered, and the backlog over 30 s.
 
-    What a full queue refuses counts as offered. It must: see `accepted_only`.
+    What is refused counts as offered: without it an overload looks no larger than what the servers
+    that are there can do, and the fleet grows to it in steps (see "accepted only").
     """
     return Signal(
         "demand",
@@ -60,7 +61,7 @@ def public(threshold: float) -> Mapping[str, Signal]:
         for signal in (
             Signal(
                 "accepted only",
-                "the same without what is refused: a full server looks idle, as it refuses at once",
+                "the same without what is refused: an overload looks like a full load",
                 lambda w: w.accepted + w.pending / BACKLOG_HORIZON_S,
                 threshold,
                 60.0,

@@ -46,14 +46,15 @@ class Step:
     delay_s: float = 0.0
     queue_limit: int = 0
     timeout_s: float = 0.0
+    waiting_limit: int = 0  # pem_preprocess's own: decoded images in front of pem_network
 
     @property
-    def polls(self) -> bool:
-        """Whether Triton notices a free process only at an arrival or every half second.
+    def prefetches(self) -> bool:
+        """Whether Triton's batcher works ahead of a free process: not where a queue has a policy.
 
-        So it does wherever a queue has a limit, in 2.51 and as measured (see config.pbtxt).
+        It then looks at its queue at an arrival that finds a process free, and every half second.
         """
-        return self.queue_limit > 0 or self.timeout_s > 0
+        return not (self.queue_limit or self.timeout_s)
 
     @property
     def most(self) -> float:
@@ -94,4 +95,5 @@ def _read(model: Path, config_name: str | None, cost: Cost) -> Step:
         delay_s=batching.max_queue_delay_microseconds / 1e6,
         queue_limit=queue.max_queue_size,
         timeout_s=queue.default_timeout_microseconds / 1e6,
+        waiting_limit=int(config.parameters["max_images_waiting"].string_value or 0),
     )

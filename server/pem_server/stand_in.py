@@ -19,6 +19,7 @@ from typing import NamedTuple
 from pem_server.preflight import NETWORK
 
 STEP = Path(__file__).with_name("stand_in_model.py")  # runs in the server, not here
+COUNTING = "waiting_images.py"  # which pem_preprocess relies on, whatever the network is
 RECORDED = ("class_ids.raw", "scores.raw", "masks.raw")  # what the network said of docs/street.jpg
 
 
@@ -69,6 +70,7 @@ def lay_out_stand_in(repository: Path, folder: Path, cost: Cost) -> None:
     shutil.rmtree(network / "1")
     (network / "1").mkdir()
     shutil.copy(STEP, network / "1" / "model.py")
+    shutil.copy(repository / NETWORK / "1" / COUNTING, network / "1" / COUNTING)
     for name in RECORDED:
         shutil.copy(repository / "pem_postprocess" / "warmup" / name, network / "1" / name)
     with (network / "config.pbtxt").open("a") as config:

@@ -116,9 +116,19 @@ class Series:
         self.observed: list[float] = []
 
     def increment(self, value: float) -> None:
-        if self.kind is MetricKind.HISTOGRAM or value < 0:
+        if self.kind is MetricKind.HISTOGRAM or (self.kind is MetricKind.COUNTER and value < 0):
             raise TritonModelException(f"Failed to increment metric value: {self.kind}, {value}")
         self.total += value
+
+    def set(self, value: float) -> None:
+        if self.kind is not MetricKind.GAUGE:
+            raise TritonModelException(f"Failed to set metric value: {self.kind}")
+        self.total = value
+
+    def value(self) -> float:
+        if self.kind is MetricKind.HISTOGRAM:
+            raise TritonModelException(f"Failed to get metric value: {self.kind}")
+        return self.total
 
     def observe(self, value: float) -> None:
         if self.kind is not MetricKind.HISTOGRAM:

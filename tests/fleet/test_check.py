@@ -45,7 +45,12 @@ def ladder(steps):
     """A load test's report whose server is the simulated one."""
     return {
         "knee_images_per_second": capacity.knee(steps, GOAL, overhead_s=OVERHEAD_S),
-        "settings": {"latency_goal": 800.0, "percentile": 99.0, "max_failures": 0.001},
+        "settings": {
+            "latency_goal": 800.0,
+            "percentile": 99.0,
+            "max_failures": 0.001,
+            "broken": 0.0,
+        },
         "steps": [rung(steps, rate) for rate in (4.0, 16.0, 24.0, 28.0)],
     }
 
@@ -64,6 +69,17 @@ def test_a_server_like_the_simulated_one_agrees_and_another_does_not(root, ladde
     agrees, line = check_knee(twice, root / "model_repository", None)
     assert not agrees
     assert "allowed 15%" in line
+
+
+def test_broken_pictures_load_no_queue(root, ladder):
+    """A fifth of what was sent never came to the network: the same knee, told of all pictures."""
+    sent = {**ladder, "settings": {**ladder["settings"], "broken": 0.2}}
+    sent["knee_images_per_second"] = ladder["knee_images_per_second"] / 0.8
+    sent["steps"] = [{**step, "rate": step["rate"] / 0.8} for step in ladder["steps"]]
+    agrees, line = check_knee(sent, root / "model_repository", None)
+    assert agrees, line
+    blind = {**sent, "settings": ladder["settings"]}
+    assert not check_knee(blind, root / "model_repository", None)[0]
 
 
 def fleet_report():

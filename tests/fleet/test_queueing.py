@@ -73,15 +73,36 @@ def test_a_full_queue_refuses_and_the_next_step_never_sees_it():
     assert (counters.missed, counters.batched) == (1, 2)
 
 
+def test_too_many_decoded_images_refuse_others_before_they_are_decoded():
+    first = Step("pem_preprocess", Cost(0.001, 0.0), waiting_limit=2)
+    latencies, counters = answers([first, Step(NETWORK, Cost(0.1, 0.0))], [0, 10, 20, 30, 130])
+    # 0 is in the network, 10 and 20 wait for it, 30 is refused; at 130 one of them waits.
+    assert latencies == [101, 191, 281, 271]
+    assert (counters.refused, counters.answered, counters.offered) == (1, 4, 5)
+    assert counters.accepted == 5  # as Triton counts: the first step answered the refused one, too
+
+
 def test_an_arrival_wakes_a_limited_queue_unless_it_is_refused():
     roomy, full = (Step(NETWORK, Cost(0.010, 0.0), queue_limit=limit) for limit in (2, 1))
-    assert answers([roomy], [0, 1, 20])[0] == [10, 29, 510]
+    # 20 finds the process free; the batcher then finds 20 still waiting and stays until it can go.
+    assert answers([roomy], [0, 1, 20])[0] == [10, 29, 20]
     assert answers([full], [0, 1, 20])[0] == [10, 509]
 
 
 def test_a_limited_queue_is_looked_at_every_half_second_when_nothing_comes():
     step = Step(NETWORK, Cost(0.010, 0.0), queue_limit=5)
     assert answers([step], [0, 1])[0] == [10, 509]
+
+
+def test_a_batcher_that_waits_for_a_free_process_keeps_others_out_of_its_batch():
+    free = Step(NETWORK, Cost(0.010, 0.0), max_batch=2)
+    limited = Step(NETWORK, Cost(0.010, 0.0), max_batch=2, queue_limit=5)
+    # 20 wakes the batcher: 1 and 2 go. It waits with 20, so 21 and 22 cannot join that batch.
+    arrivals = [0, 1, 2, 20, 21, 22]
+    assert answers([free], arrivals)[0] == [10, 19, 18, 10, 19, 18]
+    latencies, counters = answers([limited], arrivals)
+    assert latencies == [10, 29, 28, 20, 29, 28]
+    assert counters.batches == 4
 
 
 def test_what_waited_too_long_is_refused():
@@ -91,12 +112,13 @@ def test_what_waited_too_long_is_refused():
     assert counters.refused == 1
 
 
-def test_an_overloaded_queue_with_a_limit_answers_less_than_it_could():
+def test_an_overloaded_queue_answers_what_full_batches_allow_with_either_limit():
     free = Step(NETWORK, Cost(0.04, 0.02), max_batch=8)
-    limited = Step(NETWORK, Cost(0.04, 0.02), max_batch=8, queue_limit=32)
+    admitting = [Step("pem_preprocess", Cost(0.0, 0.001), waiting_limit=32), free]
     assert capacity.run([free], 60, 1.0).throughput == pytest.approx(free.most, rel=0.02)
-    # Eight every half second; a real server 2.51 at this cost came down to 17 a second.
-    assert capacity.run([limited], 60, 1.0).throughput == pytest.approx(16, rel=0.1)
+    seen = capacity.run(admitting, 60, 1.0)
+    assert seen.throughput == pytest.approx(free.most, rel=0.02)
+    assert seen.loss == pytest.approx(1 - free.most / 60, rel=0.1)
 
 
 def test_the_knee_is_the_last_rate_that_meets_the_goal():
@@ -113,7 +135,10 @@ def test_the_steps_are_those_of_the_repository(root: Path):
     assert (preprocess.processes, preprocess.queue_limit, preprocess.max_batch) == (3, 64, 8)
     assert (network.delay_s, network.max_batch, network.queue_limit) == (0.002, 8, 0)
     assert postprocess.max_batch == 1  # no dynamic batching: one at a time
-    assert read_steps(root / "model_repository", None, T4_COSTS)[1].queue_limit == 32
+    assert (preprocess.waiting_limit, preprocess.prefetches) == (0, False)
+    on_a_cpu = read_steps(root / "model_repository", None, T4_COSTS)
+    assert (on_a_cpu[0].waiting_limit, on_a_cpu[1].max_batch) == (32, 8)
+    assert all(step.prefetches for step in on_a_cpu)
 
 
 def test_a_step_without_a_time_is_named(root: Path):

@@ -229,8 +229,8 @@ def test_a_server_without_metrics_answers_all_the_same(
 
     for response in model.execute([request_of(**GOOD[name])] * 2):
         assert arrays_of(response)
-    [warning] = logged_warnings
-    assert f"{name} goes on without its metrics" in warning
+    [warning] = [each for each in logged_warnings if "without its metrics" in each]
+    assert f"{name} goes on" in warning
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -247,4 +247,4 @@ def test_a_metric_that_breaks_costs_no_answer_and_one_warning(
     for _ in range(2):
         [response] = model.execute([request_of(**GOOD[name])])
         assert arrays_of(response)
-    assert len(logged_warnings) == 1
+    assert len([each for each in logged_warnings if "without its metrics" in each]) == 1

@@ -57,6 +57,7 @@ class StandInNetwork:
 def network(load_model):
     model = load_model("pem_network").TritonPythonModel()
     model.network = StandInNetwork()
+    model.waiting = load_model("pem_network", "waiting_images").WaitingImages()
     return model
 
 

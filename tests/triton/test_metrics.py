@@ -49,7 +49,6 @@ def decoding_server(root: Path) -> Iterator[TritonServer]:
         decoding = repository / "pem_preprocess"
         shutil.copy(decoding / "configs" / "t4.pbtxt", decoding / "config.pbtxt")
         _replace(decoding / "config.pbtxt", "max_queue_size: 64", "max_queue_size: 4")
-        _replace(repository / "pem_network" / "config.pbtxt", "max_queue_size: 32", "")
         with TritonServer(repository) as server:
             server.wait_until_ready()
             yield server
@@ -201,6 +200,7 @@ def test_our_metrics_have_the_types_that_prometheus_needs(server: TritonServer) 
         "pem_images_total": "counter",
         "pem_decode_seconds": "histogram",
         "pem_image_pixels": "histogram",
+        "pem_images_waiting": "gauge",
         "pem_postprocess_seconds": "histogram",
         "pem_detections_per_image": "histogram",
     }
@@ -227,63 +227,87 @@ def test_a_request_that_both_last_steps_refuse_is_one_failure_of_the_ensemble(
     assert total(seen, "nv_inference_request_failure", ENSEMBLE) == 1
 
 
-def test_what_a_full_queue_refuses_is_seen_in_the_ensemble_only(server: TritonServer) -> None:
+def test_what_the_first_step_refuses_as_too_much_is_a_success_of_it_and_counted_as_overload(
+    server: TritonServer,
+) -> None:
     answers: Counter[str] = Counter()
-    pending: list[Read] = []
+    seen_meanwhile: list[Read] = []
 
-    with sampled(server, pending):
+    with sampled(server, seen_meanwhile):
         seen = change(server, lambda: answers.update(flood(server, picture())))
 
     answered, refused = answers["answered"], answers["Overloaded"]
     assert refused > 0
     assert answered + refused == 120
-    # What rules.yml calls offered: exact in both terms, as refusals come after the first step.
+    # What rules.yml calls offered: exact in both terms.
     assert total(seen, "nv_inference_request_success", FIRST) == 120
     assert total(seen, "nv_inference_request_success", ENSEMBLE) == answered
     assert total(seen, "nv_inference_request_failure", ENSEMBLE) == 2 * refused
     assert total(seen, "nv_inference_request_failure", 'model="pem_') == 0
     # What it calls lost.
-    assert total(seen, "pem_images_total", 'step="preprocess"', 'outcome="ok"') == 120
+    assert total(seen, "pem_images_total", 'outcome="overload"') == refused
+    assert total(seen, "pem_images_total", 'step="preprocess"', 'outcome="ok"') == answered
     assert total(seen, "nv_inference_count", ENSEMBLE) == answered
-    # What it calls backlog.
+    # What it calls backlog, and what the first step refuses by: never more than its limit.
     gauge = "nv_inference_pending_request_count"
-    assert max(total(values, gauge, NETWORK) for values in pending) > 8
-    assert max(total(values, gauge, ENSEMBLE) for values in pending) == 0
+    assert max(total(values, gauge, NETWORK) for values in seen_meanwhile) > 8
+    assert max(total(values, gauge, ENSEMBLE) for values in seen_meanwhile) == 0
+    assert max(total(values, "pem_images_waiting") for values in seen_meanwhile) == 32
 
 
-@pytest.mark.parametrize(
-    ("options", "answer", "found"),
-    [
-        (  # its place in the queue expires
-            {"timeout": 20_000},
-            "StatusCode.UNAVAILABLE",
-            ("nv_inference_request_failure", NETWORK, 'reason="REJECTED"'),
-        ),
-        (  # the client hangs up, which a step sees when it takes up the request
-            {"client_timeout": 0.8},
-            "StatusCode.DEADLINE_EXCEEDED",
-            ("pem_images_total", 'step="postprocess"', 'outcome="cancelled"'),
-        ),
-    ],
-    ids=["expired", "cancelled"],
-)
-def test_a_wait_that_is_too_long_is_two_failures_of_the_ensemble(
-    server: TritonServer, options: dict[str, float], answer: str, found: tuple[str, ...]
+def test_requests_given_up_on_the_way_do_not_count_as_waiting_for_ever(
+    server: TritonServer,
 ) -> None:
+    """Triton lets a cancelled request go between two steps, so the network never takes it up."""
+
+    def give_up(_number: int) -> str:
+        return send(server, client_timeout=0.3)
+
+    with ThreadPoolExecutor(24) as pool:
+        others = [pool.submit(send, server, images=8) for _ in range(2)]  # 1.3 s of work
+        given_up = list(pool.map(give_up, range(20)))
+        assert [each.result() for each in others] == ["answered"] * 2
+    assert "StatusCode.DEADLINE_EXCEEDED" in given_up
+    time.sleep(1)
+    assert ask(server, picture()) == "answered"
+    assert total(read(server), "pem_images_waiting") == 0
+
+
+def test_a_client_that_hangs_up_is_two_failures_of_the_ensemble(server: TritonServer) -> None:
+    """A step sees it when it takes up the request."""
+
     def wait_behind_others() -> None:
         decoded = total(read(server), "nv_inference_count", FIRST)
         with ThreadPoolExecutor(3) as pool:
             others = [pool.submit(send, server, images=8) for _ in range(3)]  # 1.9 s of work
             while total(read(server), "nv_inference_count", FIRST) < decoded + 24:
                 time.sleep(0.01)
-            assert send(server, **options) == answer
+            assert send(server, client_timeout=0.8) == "StatusCode.DEADLINE_EXCEEDED"
             assert [each.result() for each in others] == ["answered"] * 3
-        time.sleep(1)  # a queue with a limit looks for what has expired every half second
 
     seen = change(server, wait_behind_others)
 
     assert total(seen, "nv_inference_request_failure", ENSEMBLE) == 2
-    assert total(seen, *found) == 1
+    assert total(seen, "pem_images_total", 'step="postprocess"', 'outcome="cancelled"') == 1
+
+
+def test_a_place_in_a_limited_queue_expires_as_two_failures_of_the_ensemble(
+    decoding_server: TritonServer,
+) -> None:
+    large = picture(5000)
+
+    def wait_behind_others() -> None:
+        with ThreadPoolExecutor(4) as pool:
+            others = [pool.submit(ask, decoding_server, large) for _ in range(3)]  # all processes
+            time.sleep(0.15)
+            assert send(decoding_server, timeout=1000) == "StatusCode.UNAVAILABLE"
+            assert [each.result() for each in others] == ["answered"] * 3
+        time.sleep(1)  # a queue with a limit looks for what has expired every half second
+
+    seen = change(decoding_server, wait_behind_others)
+
+    assert total(seen, "nv_inference_request_failure", ENSEMBLE) == 2
+    assert total(seen, "nv_inference_request_failure", FIRST, 'reason="REJECTED"') == 1
 
 
 def test_what_is_refused_before_decoding_is_seen_in_the_ensemble_only(

@@ -8,6 +8,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from .inference import OUTPUTS, Network
+from .waiting_images import WaitingImages
 
 
 class TritonPythonModel:
@@ -19,11 +20,14 @@ class TritonPythonModel:
             self.network = Network(Path(__file__).with_name("model.onnx"), threads, precision)
         except (FileNotFoundError, ValueError) as error:
             raise pb_utils.TritonModelException(str(error)) from None
+        self.waiting = WaitingImages()
         pb_utils.Logger.log_info(f"pem_network computes in {self.network.precision}")
 
     def execute(self, requests):
-        waiting = [request for request in requests if not request.is_cancelled()]
-        answers = dict(zip(map(id, waiting), self._respond(waiting), strict=True))
+        self.waiting.take(sum(len(_images(request)) for request in requests))
+        wanted = [request for request in requests if not request.is_cancelled()]
+        answers = dict(zip(map(id, wanted), self._respond(wanted), strict=True))
+        self.waiting.done()
         cancelled = ("the request was cancelled", pb_utils.TritonError.CANCELLED)
         return [answers.get(id(request)) or _failure(*cancelled) for request in requests]
 
@@ -31,10 +35,7 @@ class TritonPythonModel:
         if not requests:
             return []
         try:
-            images = [
-                pb_utils.get_input_tensor_by_name(request, "image").as_numpy()
-                for request in requests
-            ]  # (N, 640, 640, 3) each; Triton has checked the shapes
+            images = [_images(request) for request in requests]
             outputs = self.network(np.concatenate(images))
             ends = np.cumsum([len(batch) for batch in images])[:-1]
             split = (np.split(output, ends) for output in outputs)
@@ -43,6 +44,11 @@ class TritonPythonModel:
             pb_utils.Logger.log_error(traceback.format_exc())
             sentence = "pem_network failed; the reason is in the server's log"
             return [_failure(sentence, pb_utils.TritonError.INTERNAL) for _ in requests]
+
+
+def _images(request):
+    """(N, 640, 640, 3); Triton has checked the shape."""
+    return pb_utils.get_input_tensor_by_name(request, "image").as_numpy()
 
 
 def _response(arrays):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
 STEP = "preprocess"
-OUTCOMES = ("ok", "bad_image", "too_large", "cancelled", "failed")
+OUTCOMES = ("ok", "bad_image", "too_large", "overload", "cancelled", "failed")
 DECODE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 IMAGE_PIXELS = tuple(float(side**2) for side in (256, 512, 1024, 2048, 4096, 8192))
 

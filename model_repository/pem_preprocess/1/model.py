@@ -7,6 +7,7 @@ import traceback
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from .admission import Admission, OverloadError
 from .image_measures import ImageMeasures
 from .preprocessing import ImageError, Limits, prepare
 
@@ -20,6 +21,7 @@ class TritonPythonModel:
             max_pixels=int(parameters["max_image_pixels"]["string_value"]),
         )
         self.size = int(pb_utils.get_output_config_by_name(config, "fitted_image")["dims"][0])
+        self.admission = Admission(int(parameters["max_images_waiting"]["string_value"]))
         self.measures = ImageMeasures()
 
     def execute(self, requests):
@@ -36,6 +38,7 @@ class TritonPythonModel:
             start = time.monotonic()
             image = pb_utils.get_input_tensor_by_name(request, "image").as_numpy()  # (N, 1)
             count = len(image)
+            self.admission.check()
             fitted_image, geometry = prepare(image[:, 0], self.limits, self.size)
             end = time.monotonic()
             clock = np.tile([start, end], (count, 1))  # (N, 2)
@@ -46,8 +49,12 @@ class TritonPythonModel:
                     pb_utils.Tensor("clock", clock),
                 ]
             )
+            self.admission.count(count)
             self.measures.add_prepared(geometry, end - start)
             return response
+        except OverloadError as error:
+            self.measures.add("overload", count)
+            return _failure(str(error), pb_utils.TritonError.UNAVAILABLE)
         except ImageError as error:
             self.measures.add(error.outcome, count)
             return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
