@@ -1,17 +1,19 @@
 """Write the network as an ONNX file with the serving contract, and prove that it computes the same.
 
     ./run export
+    ./run export --calibration PICTURES --data FOLDER
     ./run export --precision fp16 --data FOLDER
-    ./run export --precision int8 --data FOLDER --calibration PICTURES
+    ./run export --precision int8 --calibration PICTURES --data FOLDER
 
 The graph takes uint8 pictures and gives class ids, scores and an index map, see pemseg/contract.py;
 the batch is dynamic, the size fixed. Weights that are exact in half precision are stored in half
 precision. The file is put in place only after ONNX Runtime agreed with PyTorch on every picture.
 
-fp16 and int8 are typed graphs for TensorRT, and go to artifacts/ with a report beside them. They
-are judged against the FP32 graph: by the loss of mIoU on labelled pictures (FOLDER in the ADE20K
-layout); without them, only by how many pixels keep their class. One that loses too much is not
-written.
+With --calibration, the ranges of its activations are put beside it, and the server computes in INT8
+where the processor is for that. fp16 and int8 are typed graphs for TensorRT, and go to artifacts/
+with a report beside them. All these are judged against the FP32 graph: by the loss of mIoU on
+labelled pictures (FOLDER in the ADE20K layout); without them, only by how many pixels keep their
+class. What loses too much is not written.
 """
 
 import argparse
@@ -33,6 +35,7 @@ from PIL import Image, ImageOps
 
 from pemseg import contract
 from pemseg.accuracy import Example, labelled_in, pictures_in
+from pemseg.activation_ranges import write_ranges
 from pemseg.calibration import CLIPPING
 from pemseg.checkpoint import CheckpointError, load_network, weights_checksum
 from pemseg.forms import LIMITS, FormError, Limits, write_form
@@ -229,11 +232,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         network = load_network(options.weights)
         pictures = check_pictures(options.picture, options.size)
-        stride = {"mask_stride": options.mask_stride}
-        if options.precision == "fp32":
-            print(export_onnx(network, options.output or contract.ONNX_PATH, pictures, **stride))
-        else:
-            print(_export_form(network, options, pictures))
+        export = _export_served if options.precision == "fp32" else _export_form
+        for path in export(network, options, pictures):
+            print(path)
     except (
         CheckpointError,
         ExportError,
@@ -248,8 +249,55 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _export_form(network: Pem, options: argparse.Namespace, pictures: Pictures) -> Path:
+def _export_served(network: Pem, options: argparse.Namespace, pictures: Pictures) -> list[Path]:
+    """The graph, and its ranges where there are pictures to measure them on; returns the files."""
+    target = options.output or contract.ONNX_PATH
+    stride = {"mask_stride": options.mask_stride}
+    if options.calibration is None:
+        return [export_onnx(network, target, pictures, **stride)]
+    trial = _trial(options)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
+        draft = export_onnx(network, Path(folder) / target.name, pictures, **stride)
+        ranges = write_ranges(
+            draft,
+            calibration=[fit(path, options.size)[0] for path in trial.calibration],
+            examples=trial.examples,
+            limits=trial.limits,
+            clipping=options.clipping,
+        )
+        os.replace(ranges, contract.ranges_path(target))
+        os.replace(draft, target)
+    return [target, contract.ranges_path(target)]
+
+
+def _export_form(network: Pem, options: argparse.Namespace, pictures: Pictures) -> list[Path]:
     """What the options of a typed form say; returns the file."""
+    trial = _trial(options)
+    target = export_form(
+        network,
+        options.precision,
+        options.output or contract.ROOT / "artifacts" / f"pem-{options.precision}.onnx",
+        pictures,
+        calibration=trial.calibration,
+        examples=trial.examples,
+        limits=trial.limits,
+        clipping=options.clipping,
+        mask_stride=options.mask_stride,
+    )
+    return [target]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a form is made and judged on."""
+
+    calibration: list[Path]
+    examples: list[Example]
+    limits: Limits
+
+
+def _trial(options: argparse.Namespace) -> Trial:
     calibration = [options.picture]
     if options.calibration is not None:
         calibration = pictures_in(options.calibration, options.calibration_pictures)
@@ -266,21 +314,12 @@ def _export_form(network: Pem, options: argparse.Namespace, pictures: Pictures) 
             f"no --data: judged by the agreement on {len(examples)} unlabelled picture(s) only",
             file=sys.stderr,
         )
-    usual = LIMITS[options.precision]
-    return export_form(
-        network,
-        options.precision,
-        options.output or contract.ROOT / "artifacts" / f"pem-{options.precision}.onnx",
-        pictures,
-        calibration=calibration,
-        examples=examples,
-        limits=Limits(
-            usual.loss if options.max_loss is None else options.max_loss,
-            usual.agreement if options.min_agreement is None else options.min_agreement / 100,
-        ),
-        clipping=options.clipping,
-        mask_stride=options.mask_stride,
+    usual = LIMITS["fp16" if options.precision == "fp16" else "int8"]
+    limits = Limits(
+        usual.loss if options.max_loss is None else options.max_loss,
+        usual.agreement if options.min_agreement is None else options.min_agreement / 100,
     )
+    return Trial(calibration, examples, limits)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -325,7 +364,7 @@ def _add_precision_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="default: %(default)s"
     )
-    group = parser.add_argument_group("options of fp16 and int8")
+    group = parser.add_argument_group("options of the ranges, of fp16 and int8")
     group.add_argument("--data", type=Path, help="labelled pictures that judge the form")
     group.add_argument("--split", default="validation", help="of --data; default: %(default)s")
     group.add_argument(

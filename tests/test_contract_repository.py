@@ -135,9 +135,9 @@ def test_on_a_t4_one_queue_has_a_limit_and_a_deadline():
     assert max_images_waiting("t4") == 0
 
 
-@pytest.mark.parametrize("variant", ["config", "t4"])
-def test_the_network_batches(variant):
-    assert chosen("pem_network", variant).HasField("dynamic_batching")
+def test_the_network_batches_where_a_batch_pays():
+    assert chosen("pem_network", "t4").HasField("dynamic_batching")
+    assert not chosen("pem_network", "config").HasField("dynamic_batching")
 
 
 @each_step_config

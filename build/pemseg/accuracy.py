@@ -6,7 +6,7 @@ agreement: the share of pixels with the same class in the server's reading.
 K classes, H and W the size of a picture.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,9 @@ CLASSES = 150  # of ADE20K; label 0 is "not labelled", else class id + 1
 
 Counts = NDArray[np.int64]
 Item = TypeVar("Item")
+Pictures = NDArray[np.uint8]  # (B, S, S, 3)
+# Pictures to class_ids (B, Q) and masks (B, S, S).
+Answer = Callable[[Pictures], tuple[NDArray[np.int32], NDArray[np.uint8]]]
 
 
 @dataclass(frozen=True)
@@ -112,13 +115,22 @@ class Verdict:
 def read(model: onnx.ModelProto, examples: Sequence[Example]) -> Reading:
     """Run an FP32 graph (a typed one as its simulation) over examples, one at a time."""
     session = open_session(model)
-    side = session.get_inputs()[0].shape[1]
+
+    def answer(pictures: Pictures) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+        class_ids, masks = session.run(
+            [contract.CLASS_IDS, contract.MASKS], {contract.IMAGE: pictures}
+        )
+        return class_ids, masks
+
+    return read_answers(answer, session.get_inputs()[0].shape[1], examples)
+
+
+def read_answers(answer: Answer, side: int, examples: Sequence[Example]) -> Reading:
+    """Ask `answer`, which takes pictures of that `side`, about examples, one at a time."""
     maps, counts = [], np.zeros((CLASSES, CLASSES + 1), np.int64)
     for example in examples:
         fitted, geometry = fit(example.picture, side)
-        class_ids, masks = session.run(
-            [contract.CLASS_IDS, contract.MASKS], {contract.IMAGE: fitted[None]}
-        )
+        class_ids, masks = answer(fitted[None])
         maps.append(read_back(class_ids[0], masks[0], geometry))
         if example.labels is not None:
             counts += count(_read_labels(example.labels, maps[-1]), maps[-1])

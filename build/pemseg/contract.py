@@ -20,6 +20,11 @@ ONNX_PATH = ROOT / "model_repository" / "pem_network" / "1" / "model.onnx"
 WEIGHTS_PATH = ROOT / "build" / "weights" / "street-scenes.safetensors"
 
 
+def ranges_path(graph: Path) -> Path:
+    """Where the network step looks for the activation ranges of a graph."""
+    return graph.with_suffix(".ranges.json")
+
+
 def class_names() -> list[str]:
     """The 150 names the server answers with; line number is class id."""
     return LABELS_PATH.read_text(encoding="utf-8").splitlines()

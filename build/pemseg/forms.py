@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,10 @@ class Judge:
         self.reference: Reading = read(graph, examples)
 
     def judge(self, form: onnx.ModelProto) -> Verdict:
-        verdict = Verdict(self.reference, read(simulated(form), self.examples))
+        return self.compare(read(simulated(form), self.examples))
+
+    def compare(self, form: Reading) -> Verdict:
+        verdict = Verdict(self.reference, form)
         print(f"  {verdict}", file=sys.stderr)
         return verdict
 
@@ -154,34 +157,73 @@ def search_int8(
 
     Where none passes it is the one without any, which the caller has to refuse.
     """
+    clips = clips_of(graph, pictures, clipping)
+
+    def form_of(chosen: Collection[str]) -> onnx.ModelProto:
+        return to_half(quantise(graph, clips, chosen))
+
+    search = Search(graph, judge, lambda chosen: judge.judge(form_of(chosen)))
+    chosen, verdict = search.most_layers(clips, pictures)
+    facts = {
+        "calibration": {"pictures": len(pictures), "clipping": clipping},
+        "int8_layers": chosen,
+        "fp16_layers": search.kept,
+        "trials": {str(count): verdict.as_json() for count, verdict in search.trials()},
+        "damage_alone": {layer: 100 * share for layer, share in search.damage.items()},
+    }
+    return form_of(chosen), verdict, facts
+
+
+def clips_of(
+    graph: onnx.ModelProto, pictures: Sequence[NDArray[np.uint8]], clipping: str
+) -> dict[str, float]:
+    """The absolute value that INT8 should reach in the input of each layer that can take it."""
     layers = candidates(graph)
     inputs = sorted({node.input[0] for node in graph.graph.node if node.name in layers})
     counted = histograms(graph, inputs, pictures)
-    clips = {name: CLIPPING[clipping](histogram) for name, histogram in counted.items()}
-    tried: dict[int, tuple[onnx.ModelProto, Verdict]] = {}
+    return {name: CLIPPING[clipping](histogram) for name, histogram in counted.items()}
 
-    def with_int8(chosen: Collection[str]) -> onnx.ModelProto:
-        return quantise(graph, clips, chosen)
 
-    def passes(kept: Sequence[str]) -> bool:
-        print(f"INT8 in {len(layers) - len(kept)} of {len(layers)} layers:", file=sys.stderr)
-        form = to_half(with_int8([layer for layer in layers if layer not in kept]))
-        tried[len(kept)] = form, judge.judge(form)
-        return judge.passes(tried[len(kept)][1])
+class Search:
+    """Finds the most layers that can be INT8: `judged` tells what a choice of layers loses."""
 
-    damage: dict[str, float] = {}
-    kept: Sequence[str] = ()
-    if not passes(kept):
-        damage = damage_of_each(with_int8, layers, pictures[:RANKING_PICTURES])
-        kept = fewest_kept(list(damage), passes)
-    facts = {
-        "calibration": {"pictures": len(pictures), "clipping": clipping},
-        "int8_layers": [layer for layer in layers if layer not in kept],
-        "fp16_layers": list(kept),
-        "trials": {str(count): verdict.as_json() for count, (_, verdict) in sorted(tried.items())},
-        "damage_alone": {layer: 100 * share for layer, share in damage.items()},
-    }
-    return *tried[len(kept)], facts
+    def __init__(
+        self,
+        graph: onnx.ModelProto,
+        judge: Judge,
+        judged: Callable[[Collection[str]], Verdict],
+    ) -> None:
+        self.graph, self.judge, self.judged = graph, judge, judged
+        self.layers = candidates(graph)
+        self.kept: list[str] = []
+        self.damage: dict[str, float] = {}
+        self._tried: dict[int, Verdict] = {}
+
+    def most_layers(
+        self, clips: Mapping[str, float], pictures: Sequence[NDArray[np.uint8]]
+    ) -> tuple[list[str], Verdict]:
+        """The layers to make INT8, and their verdict; none where no choice passes."""
+        if not self._passes(()):
+            self.damage = damage_of_each(
+                lambda chosen: quantise(self.graph, clips, chosen),
+                self.layers,
+                pictures[:RANKING_PICTURES],
+            )
+            self.kept = list(fewest_kept(list(self.damage), self._passes))
+        return self._without(self.kept), self._tried[len(self.kept)]
+
+    def trials(self) -> list[tuple[int, Verdict]]:
+        """How many layers were kept out, and what that lost."""
+        return sorted(self._tried.items())
+
+    def _passes(self, kept: Sequence[str]) -> bool:
+        total = len(self.layers)
+        print(f"INT8 in {total - len(kept)} of {total} layers:", file=sys.stderr)
+        self._tried[len(kept)] = self.judged(self._without(kept))
+        return self.judge.passes(self._tried[len(kept)])
+
+    def _without(self, kept: Sequence[str]) -> list[str]:
+        return [layer for layer in self.layers if layer not in kept]
 
 
 def put_in_place(form: onnx.ModelProto, report: dict[str, Any], target: Path) -> Path:

@@ -1,10 +1,11 @@
-"""The server's own first and last step, for measuring what a graph answers in their midst.
+"""The server's own steps, for measuring what a graph answers as it is served.
 
 They are loaded from the model repository by their paths, since models share no code with anything;
 so a picture is decoded, turned, fitted and read back here exactly as there.
 """
 
 import importlib.util
+import sys
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -48,11 +49,34 @@ def read_back(
     return answer[rows[:, None], columns]
 
 
+def open_network(graph: Path, precision: str, threads: int = 0) -> Any:
+    """The network step's own `Network` on `graph`; "int8" takes the ranges beside it.
+
+    ValueError where the processor or the graph has not what the precision needs.
+    """
+    step: Any = _step("pem_network/1/inference.py")
+    return step.Network(graph, threads, precision)
+
+
+def has_int8() -> bool:
+    """Whether the network step would compute in INT8 on this processor."""
+    import openvino  # here, because exporting without calibration does without
+
+    step: Any = _step("pem_network/1/processor.py")
+    return bool(step.this_processor(openvino.Core()).int8)
+
+
 @cache
 def _step(path: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"pemseg_step_{Path(path).stem}", MODELS / path)
+    file = MODELS / path
+    name = f"pemseg_step_{file.stem}"
+    # As a package, so that it finds the modules beside it.
+    spec = importlib.util.spec_from_file_location(
+        name, file, submodule_search_locations=[str(file.parent)]
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module

@@ -44,7 +44,7 @@ def read_setup(options: argparse.Namespace) -> Setup:
     scaling, trigger = manifests.read_scaling(objects)
     cost = Cost(options.cost[0] / 1e3, options.cost[1] / 1e3)
     goal = capacity.Goal(options.goal / 1e3, 0.95)
-    steps = read_steps(options.repository, None, {**SMALL, "pem_network": cost})
+    steps = read_steps(options.repository, None, {**SMALL, "pem_network": cost}, batching=True)
     most = options.capacity or capacity.knee(steps, goal)
     if not most:
         raise ValueError(

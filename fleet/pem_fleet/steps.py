@@ -63,13 +63,23 @@ class Step:
 
 
 def read_steps(
-    repository: Path, config_name: str | None, costs: Mapping[str, Cost]
+    repository: Path,
+    config_name: str | None,
+    costs: Mapping[str, Cost],
+    *,
+    batching: bool = False,
 ) -> tuple[Step, ...]:
-    """Read the steps of an image's path; `config_name` picks configs/NAME.pbtxt where it is."""
+    """Read the steps of an image's path; `config_name` picks configs/NAME.pbtxt where it is.
+
+    With `batching` the network batches even where its configuration does not: as the stand-in does.
+    """
     missing = [name for name in PATH if name not in costs]
     if missing:
         raise ValueError(f"Every step needs a time, and there is none for {', '.join(missing)}.")
-    return tuple(_read(repository / name, config_name, costs[name]) for name in PATH)
+    return tuple(
+        _read(repository / name, config_name, costs[name], batching and name == "pem_network")
+        for name in PATH
+    )
 
 
 def with_costs(steps: Sequence[Step], costs: Mapping[str, Cost]) -> tuple[Step, ...]:
@@ -77,22 +87,23 @@ def with_costs(steps: Sequence[Step], costs: Mapping[str, Cost]) -> tuple[Step, 
     return tuple(replace(step, cost=costs.get(step.name, step.cost)) for step in steps)
 
 
-def _read(model: Path, config_name: str | None, cost: Cost) -> Step:
+def _read(model: Path, config_name: str | None, cost: Cost, batching: bool) -> Step:
     from google.protobuf import text_format
     from tritonclient.grpc import model_config_pb2
 
     other = model / "configs" / f"{config_name}.pbtxt"
     path = other if config_name and other.is_file() else model / "config.pbtxt"
     config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
-    batching = config.dynamic_batching
-    queue = batching.default_queue_policy
+    batcher = config.dynamic_batching
+    queue = batcher.default_queue_policy
+    batches = batching or config.HasField("dynamic_batching")
     return Step(
         model.name,
         cost,
         processes=sum(group.count for group in config.instance_group) or 1,
         # Without dynamic batching each request is executed alone.
-        max_batch=config.max_batch_size if config.HasField("dynamic_batching") else 1,
-        delay_s=batching.max_queue_delay_microseconds / 1e6,
+        max_batch=config.max_batch_size if batches else 1,
+        delay_s=batcher.max_queue_delay_microseconds / 1e6,
         queue_limit=queue.max_queue_size,
         timeout_s=queue.default_timeout_microseconds / 1e6,
         waiting_limit=int(config.parameters["max_images_waiting"].string_value or 0),

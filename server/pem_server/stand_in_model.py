@@ -23,10 +23,10 @@ class TritonPythonModel:
         self.fixed_s, self.per_image_s = (
             float(parameters[name]["string_value"]) / 1e3 for name in ("fixed_ms", "per_image_ms")
         )
-        recorded = Path(__file__).parent
-        self.class_ids = np.fromfile(recorded / "class_ids.raw", np.int32)  # (100,)
-        self.scores = np.fromfile(recorded / "scores.raw", np.float32)  # (100,)
-        self.masks = np.fromfile(recorded / "masks.raw", np.uint8).reshape(640, 640)
+        with np.load(Path(__file__).with_name("answer.npz")) as recorded:
+            self.class_ids = recorded["class_ids"]  # (100,) int32
+            self.scores = recorded["scores"]  # (100,) float32
+            self.masks = recorded["masks"]  # (640, 640) uint8
         self.waiting = WaitingImages()
         pb_utils.Logger.log_warn(
             f"pem_network is a stand-in, NOT the network: the same answer to every picture after "
@@ -50,7 +50,8 @@ class TritonPythonModel:
         brightness = images[:, ::64, ::64].mean(axis=(1, 2, 3), dtype=np.float32) / 255  # (N,)
         scores = self.scores * (0.9 + 0.1 * brightness[:, None])
         class_ids, masks = (
-            np.broadcast_to(each, (len(images), *each.shape)).copy()
+            # A copy only of several: one lies as it must, and the backend does not change it.
+            np.ascontiguousarray(np.broadcast_to(each, (len(images), *each.shape)))
             for each in (self.class_ids, self.masks)
         )
         return pb_utils.InferenceResponse(

@@ -22,7 +22,7 @@ GOAL = Goal(0.8, 0.99, 0.001)
 
 @pytest.fixture(scope="module")
 def steps(root):
-    return read_steps(root / "model_repository", None, COSTS)
+    return read_steps(root / "model_repository", None, COSTS, batching=True)
 
 
 def rung(steps, rate):

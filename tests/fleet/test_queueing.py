@@ -137,7 +137,9 @@ def test_the_steps_are_those_of_the_repository(root: Path):
     assert postprocess.max_batch == 1  # no dynamic batching: one at a time
     assert (preprocess.waiting_limit, preprocess.prefetches) == (0, False)
     on_a_cpu = read_steps(root / "model_repository", None, T4_COSTS)
-    assert (on_a_cpu[0].waiting_limit, on_a_cpu[1].max_batch) == (32, 8)
+    assert (on_a_cpu[0].waiting_limit, on_a_cpu[1].max_batch) == (32, 1)
+    stand_in = read_steps(root / "model_repository", None, T4_COSTS, batching=True)
+    assert [step.max_batch for step in stand_in] == [1, 8, 1]
     assert all(step.prefetches for step in on_a_cpu)
 
 

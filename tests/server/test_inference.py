@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import openvino
 import pytest
 from onnx import TensorProto, helper, save
+from PIL import Image
 
 
 @pytest.fixture
@@ -51,41 +54,69 @@ def test_a_missing_file_is_one_sentence(inference, tmp_path):
         inference.Network(tmp_path / "model.onnx", threads=1)
 
 
-@pytest.mark.parametrize(
-    ("wanted", "has_bf16", "taken"),
-    [("auto", True, "bf16"), ("auto", False, "f32"), ("f32", True, "f32"), ("bf16", True, "bf16")],
-)
-def test_the_processor_decides_the_precision(
-    inference, graph, monkeypatch, wanted, has_bf16, taken
-):
-    told = []
+def test_a_graph_without_ranges_computes_in_floats_and_says_why(inference, graph, processor_with):
+    processor_with(int8=True, bf16=False)
 
-    class Core(openvino.Core):
-        def get_property(self, device, name):
-            assert (device, name) == ("CPU", "OPTIMIZATION_CAPABILITIES")
-            return ["FP32", "BF16"] if has_bf16 else ["FP32"]
+    network = inference.Network(graph, threads=1)
 
-        def compile_model(self, path, device, settings):
-            told.append(settings["INFERENCE_PRECISION_HINT"])
-            return super().compile_model(path, device, {})
-
-    monkeypatch.setattr(openvino, "Core", Core)
-
-    assert inference.Network(graph, threads=1, precision=wanted).precision == taken
-    assert told == [taken]
+    assert str(network.precision) == "f32 (no int8: there is no model.ranges.json beside the graph)"
+    assert network(np.zeros((1, 4, 4, 3), np.uint8))[2].max() == 0
 
 
 @pytest.mark.parametrize(
     ("wanted", "sentence"),
     [
-        ("fp16", "precision must be one of auto, bf16, f32, got 'fp16'"),
+        ("fp16", "precision must be one of auto, int8, bf16, f32, got 'fp16'"),
         ("bf16", "precision bf16 needs a processor with bfloat16"),
+        ("int8", "precision int8 needs the graph's activation ranges, but there is no model"),
     ],
 )
 def test_a_precision_that_cannot_be_is_one_sentence(
-    inference, graph, monkeypatch, wanted, sentence
+    inference, graph, processor_with, wanted, sentence
 ):
-    monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32"])
+    processor_with(int8=True, bf16=False)
 
     with pytest.raises(ValueError, match=f"^{sentence}"):
         inference.Network(graph, threads=1, precision=wanted)
+
+
+@pytest.fixture
+def processor_with(inference, monkeypatch):
+    """Make the step believe that it runs on a processor with, or without, these instructions."""
+
+    def believe(**has):
+        processor = inference.this_processor(openvino.Core())
+        monkeypatch.setattr(inference, "this_processor", lambda _: replace(processor, **has))
+
+    return believe
+
+
+# What follows is the graph that is served.
+
+
+@pytest.fixture(scope="module")
+def street(root):
+    """(1, 640, 640, 3)."""
+    with Image.open(root / "docs" / "street.jpg") as picture:
+        return np.asarray(picture.convert("RGB").resize((640, 640)))[None]
+
+
+def class_map(network, images):
+    class_ids, _, masks = network(images)
+    return np.take_along_axis(class_ids, masks.reshape(len(masks), -1).astype(int), axis=1)
+
+
+def test_int8_sees_the_drawn_street_as_f32_does(inference, root, street):
+    path = root / "model_repository" / "pem_network" / "1" / "model.onnx"
+    if not inference.this_processor(openvino.Core()).int8:
+        pytest.skip("needs a processor with INT8 dot products")
+
+    quick = inference.Network(path, threads=0, precision="int8")
+    exact = inference.Network(path, threads=0, precision="f32")
+
+    assert quick.precision.int8
+    same_floats = inference.Network(path, threads=0, precision=quick.precision.floats)
+    assert (quick(street)[1] != same_floats(street)[1]).any()  # INT8 is another computation
+    found, expected = class_map(quick, street), class_map(exact, street)
+    assert len(np.unique(expected)) > 5
+    assert (found == expected).mean() > 0.98

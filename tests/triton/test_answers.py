@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 
 import numpy as np
-import openvino
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
 from pem_client import Client, Detections, ServerUnavailable
+from pemseg.server_steps import open_network
 
 MEAN = (124, 116, 104)
 
@@ -23,11 +23,7 @@ def by_hand(picture: Image.Image, graph: Path) -> tuple[NDArray[np.uint8], NDArr
     image = np.full((1, 640, 640, 3), MEAN, np.uint8)
     resized = picture.resize((fitted_width, fitted_height), Image.Resampling.BILINEAR)
     image[0, :fitted_height, :fitted_width] = np.asarray(resized)
-    core = openvino.Core()
-    has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    precision = {"INFERENCE_PRECISION_HINT": "bf16" if has_bf16 else "f32"}
-    answers = core.compile_model(graph, "CPU", precision)({"image": image})
-    class_ids, scores, masks = (answers[name] for name in ("class_ids", "scores", "masks"))
+    class_ids, scores, masks = open_network(graph, "auto")(image)
     rows = ((np.arange(height) + 0.5) * fitted_height / height).astype(int)
     columns = ((np.arange(width) + 0.5) * fitted_width / width).astype(int)
     queries = masks[0][rows][:, columns]  # (height, width)

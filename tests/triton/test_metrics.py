@@ -119,12 +119,14 @@ def send(
     images: int = 1,
     outputs: tuple[str, ...] = ("detections",),
     threshold: float = 0.5,
+    data: bytes | None = None,
     **options: float,
 ) -> str:
     """One request of several equal images, by Triton's own client."""
+    data = data or picture()
     inputs = []
     for name, kind, array in (
-        ("image", "BYTES", np.array([[picture()]] * images, dtype=object)),
+        ("image", "BYTES", np.array([[data]] * images, dtype=object)),
         ("threshold", "FP32", np.full((images, 1), threshold, np.float32)),
     ):
         inputs.append(tritonclient.grpc.InferInput(name, [images, 1], kind))
@@ -294,11 +296,11 @@ def test_a_client_that_hangs_up_is_two_failures_of_the_ensemble(server: TritonSe
 def test_a_place_in_a_limited_queue_expires_as_two_failures_of_the_ensemble(
     decoding_server: TritonServer,
 ) -> None:
-    large = picture(5000)
+    large = picture(3000)
 
     def wait_behind_others() -> None:
-        with ThreadPoolExecutor(4) as pool:
-            others = [pool.submit(ask, decoding_server, large) for _ in range(3)]  # all processes
+        with ThreadPoolExecutor(3) as pool:  # for each process, eight pictures to decode
+            others = [pool.submit(send, decoding_server, 8, data=large) for _ in range(3)]
             time.sleep(0.15)
             assert send(decoding_server, timeout=1000) == "StatusCode.UNAVAILABLE"
             assert [each.result() for each in others] == ["answered"] * 3

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +15,7 @@ from PIL import Image
 
 from pem_client import Client, DeadlineExceeded, Overloaded
 from pem_server import TritonServer
+from pem_server.stand_in import Cost, stand_in_repository
 
 
 def statistics(server: TritonServer, model: str) -> tuple[int, int]:
@@ -55,13 +56,33 @@ def ask_at_once(server: TritonServer, pictures: list[Image.Image]) -> list[objec
         return list(pool.map(ask, pictures))
 
 
+@pytest.fixture(scope="module")
+def batching_server(root: Path) -> Iterator[TritonServer]:
+    """A server whose network batches, as on a T4: a stand-in that takes 50 ms a run."""
+    with (
+        stand_in_repository(root / "model_repository", Cost(50, 0)) as repository,
+        TritonServer(repository) as server,
+    ):
+        server.wait_until_ready()
+        yield server
+
+
 def test_eight_pictures_of_different_sizes_run_in_fewer_larger_batches(
-    server: TritonServer, street: Image.Image
+    batching_server: TritonServer, street: Image.Image
 ) -> None:
     pictures = [street.resize((200 + 37 * n, 400 - 23 * n)) for n in range(8)]
-    images, runs = change(server, "pem_network", 8, lambda: ask_at_once(server, pictures))
+    images, runs = change(
+        batching_server, "pem_network", 8, lambda: ask_at_once(batching_server, pictures)
+    )
     assert images == 8
     assert runs <= 4, f"{runs} runs for 8 pictures: nothing was batched"
+
+
+def test_on_a_cpu_no_picture_waits_for_another_ones_run(
+    server: TritonServer, street: Image.Image
+) -> None:
+    pictures = [street.resize((200 + 37 * n, 400 - 23 * n)) for n in range(4)]
+    assert change(server, "pem_network", 4, lambda: ask_at_once(server, pictures)) == (4, 4)
 
 
 def test_the_picture_of_classes_is_made_only_when_it_is_asked_for(

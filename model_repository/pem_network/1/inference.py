@@ -1,13 +1,18 @@
-"""The network on a CPU: OpenVINO over the exported graph."""
+"""The network on a CPU: OpenVINO over the exported graph, in the precision the processor is for."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import openvino
 
+# mypy gets these files one by one, in no package.
+from .argmax import unpromise_order  # type: ignore[import-not-found]
+from .processor import choose, this_processor  # type: ignore[import-not-found]
+from .quantised import quantise, read_ranges  # type: ignore[import-not-found]
+
 OUTPUTS = ("class_ids", "scores", "masks")
-PRECISIONS = ("auto", "bf16", "f32")
 
 
 class Network:
@@ -16,41 +21,39 @@ class Network:
     def __init__(self, path: Path, threads: int, precision: str = "auto") -> None:
         """Load the graph at `path`; `threads` 0 takes all cores.
 
-        `precision` "auto" is "bf16" on a processor that multiplies bfloat16 matrices, else "f32".
-        FileNotFoundError without the graph, ValueError for another precision or one that the
-        processor does not have.
+        `precision` "auto" is the fastest of "int8", "bf16" and "f32" that the processor has
+        instructions for; "int8" also needs model.ranges.json beside the graph. FileNotFoundError
+        without the graph, ValueError for another precision or one that cannot be had here.
         """
         if not path.is_file():
             raise FileNotFoundError(f"the network must lie at {path}; make it with ./run export")
         core = openvino.Core()
-        has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self.precision = _choose(precision, has_bf16)
+        graph = core.read_model(path)
+        ranges, no_ranges = read_ranges(path.with_suffix(".ranges.json"), graph)
+        self.precision = choose(precision, this_processor(core), no_ranges)
+        unpromise_order(graph)
+        if self.precision.int8:
+            quantise(graph, ranges)
         settings = {
             "PERFORMANCE_HINT": "LATENCY",  # one batch at a time has all threads
-            "INFERENCE_PRECISION_HINT": self.precision,
+            "INFERENCE_PRECISION_HINT": self.precision.floats,
         }
         if threads:
             settings["INFERENCE_NUM_THREADS"] = str(threads)
-        graph = core.compile_model(path, "CPU", settings)
-        self._request = graph.create_infer_request()
+        self._request = core.compile_model(graph, "CPU", settings).create_infer_request()
 
     def __call__(
         self, images: npt.NDArray[np.uint8]
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-        """Run (N, 640, 640, 3) RGB images.
+        """Run (N, 640, 640, 3) RGB images, one after the other.
 
-        Returns class_ids (N, 100) 0-based, scores (N, 100), masks (N, 640, 640) of query indices.
+        Together they would take as long, as one has all threads, and N times the memory. Returns
+        class_ids (N, 100) 0-based, scores (N, 100), masks (N, 640, 640) of query indices.
         """
-        answers = self._request.infer({"image": images})
-        class_ids, scores, masks = (answers[name] for name in OUTPUTS)
+        answers = [self._answer(image[None]) for image in images]
+        class_ids, scores, masks = map(np.concatenate, zip(*answers, strict=True))
         return class_ids, scores, masks
 
-
-def _choose(wanted: str, has_bf16: bool) -> str:
-    if wanted not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {wanted!r}")
-    if wanted == "bf16" and not has_bf16:
-        raise ValueError(
-            "precision bf16 needs a processor with bfloat16, which this one is not; say auto"
-        )
-    return wanted if wanted != "auto" else "bf16" if has_bf16 else "f32"
+    def _answer(self, image: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
+        answers = self._request.infer({"image": image})
+        return [np.array(answers[name]) for name in OUTPUTS]  # the next call writes over them
