@@ -25,8 +25,10 @@ COPY model_repository/pem_network/warmup /models/pem_network/warmup
 # takes over owner and content of what it covers. Git and Docker both forget empty folders: the
 # ensemble needs its version folder, too.
 RUN install -d -o 1000 -g 1000 /models/pem_network/1 && install -d /models/fai-pem-m-ade/1 /opt/pem/empty
-# One thread a Python step: more steps scale, more threads in each fight for the cores.
-ENV OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1
+# One thread a Python step: more steps scale, more threads in each fight for the cores. Memory that a
+# step frees is kept for the next picture, as pem_server's local_server.py explains.
+ENV OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1 \
+    MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=67108864
 # A Python step looks for modules in the server's working folder first, so that one is empty.
 WORKDIR /opt/pem/empty
 USER 1000:1000

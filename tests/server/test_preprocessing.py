@@ -80,7 +80,7 @@ def palette_image() -> Image.Image:
     ids=str,
 )
 def test_every_kind_of_pixel_becomes_rgb(preprocessing, limits, data, pixels):
-    image = preprocessing.decode(data, limits)
+    image, _ = preprocessing.decode(data, limits)
 
     assert image.mode == "RGB"
     assert np.asarray(image).reshape(-1, 3).tolist() == [list(pixel) for pixel in pixels]
@@ -91,7 +91,7 @@ def test_every_kind_of_pixel_becomes_rgb(preprocessing, limits, data, pixels):
 def test_jpegs_of_every_colour_space_become_rgb(preprocessing, limits, mode, progressive):
     data = encoded(Image.new("RGB", (8, 8), (200, 200, 200)).convert(mode), "JPEG")
 
-    image = preprocessing.decode(data, limits)
+    image, _ = preprocessing.decode(data, limits)
 
     assert np.abs(np.asarray(image, int) - 200).max() <= 2
 
@@ -101,7 +101,7 @@ def test_animations_give_their_first_frame(preprocessing, limits, kind):
     red, blue = Image.new("RGB", (4, 4), RED), Image.new("RGB", (4, 4), (0, 0, 255))
     data = encoded(red, kind, save_all=True, append_images=[blue])
 
-    middle = preprocessing.decode(data, limits).getpixel((2, 2))
+    middle = preprocessing.decode(data, limits)[0].getpixel((2, 2))
 
     assert np.abs(np.subtract(middle, RED)).max() <= 2
 
@@ -114,7 +114,7 @@ def test_exif_orientation_is_undone(preprocessing, limits, kind, orientation):
     exif[ORIENTATION] = orientation
     data = encoded(stored, kind, exif=exif)
 
-    image = preprocessing.decode(data, limits)
+    image, _ = preprocessing.decode(data, limits)
 
     assert image.size == ((48, 32) if orientation < 5 else (32, 48))
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
@@ -124,7 +124,7 @@ def test_exif_orientation_is_undone(preprocessing, limits, kind, orientation):
 @pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0MM\0*", b"\xff" * 50])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_a_good_picture_with_damaged_exif_is_taken_as_it_lies(preprocessing, limits, kind, exif):
-    assert preprocessing.decode(encoded(noise(), kind, exif=exif), limits).size == (37, 23)
+    assert preprocessing.decode(encoded(noise(), kind, exif=exif), limits)[1] == (23, 37)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_what_is_no_usable_image_gets_a_sentence(preprocessing, limits, data, se
 def test_an_image_at_the_limits_is_accepted(preprocessing):
     data = encoded(noise(20, 10), "PNG")
 
-    image = preprocessing.decode(data, preprocessing.Limits(len(data), 200))
+    image, _ = preprocessing.decode(data, preprocessing.Limits(len(data), 200))
 
     assert image.size == (20, 10)
 
@@ -178,7 +178,7 @@ def test_scan_markers_in_thumbnails_and_after_the_picture_are_no_scans(preproces
     scan_markers = b"\xff\xda\0\x02" * 200
     data = encoded(noise(), "JPEG", comment=scan_markers) + b"\0\0" + scan_markers
 
-    assert preprocessing.decode(data, limits).size == (37, 23)
+    assert preprocessing.decode(data, limits)[1] == (23, 37)
 
 
 def test_running_out_of_memory_is_not_blamed_on_the_client(preprocessing, limits, monkeypatch):
@@ -277,6 +277,61 @@ def test_shrinking_averages_instead_of_picking_pixels(preprocessing):
     preprocessing.fit(Image.fromarray(stripes), square)
 
     assert np.abs(square.astype(int) - 127).max() <= 8
+
+
+def smooth(width: int, height: int) -> Image.Image:
+    """Three gradients, which no way of shrinking can tell apart much."""
+    across = np.linspace(0, 255, width)[None, :].repeat(height, axis=0)
+    down = np.linspace(0, 255, height)[:, None].repeat(width, axis=1)
+    return Image.fromarray(np.stack([across, down, 255 - across], axis=2).astype(np.uint8))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize(
+    ("size", "decoded"),
+    [
+        ((64, 48), (64, 48)),
+        ((191, 140), (191, 140)),
+        ((192, 144), (96, 72)),
+        ((255, 100), (128, 50)),
+        ((400, 300), (100, 75)),
+        ((257, 258), (129, 129)),  # square only where it is decoded
+        ((2000, 3), (2000, 3)),  # a sliver
+    ],
+)
+def test_a_large_jpeg_is_decoded_no_larger_than_needed(
+    preprocessing, limits, size, decoded, orientation
+):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    stored = smooth(*size)
+    data = encoded(stored, "JPEG", quality=95, exif=exif)
+    upright = stored.rotate(-90, expand=True) if orientation == 6 else stored
+    upright = stored.rotate(180) if orientation == 3 else upright
+
+    picture, original = preprocessing.decode(data, limits, 64)
+    [fitted], [geometry] = preprocessing.prepare([data], limits, 64)
+
+    assert sorted(picture.size) == sorted(decoded)
+    assert original == (upright.height, upright.width)
+    theirs = np.empty((64, 64, 3), np.uint8)
+    assert tuple(geometry) == preprocessing.fit(upright, theirs)
+    assert np.abs(fitted.astype(int) - theirs).max() <= 16
+    assert np.abs(fitted.astype(int) - theirs).mean() <= 2
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP"])
+def test_other_formats_are_decoded_whole(preprocessing, limits, kind):
+    picture, original = preprocessing.decode(encoded(smooth(150, 100), kind), limits, 64)
+
+    assert (picture.size, original) == ((150, 100), (100, 150))
+
+
+def test_a_large_jpeg_cut_short_is_refused(preprocessing, limits):
+    data = encoded(noise(300, 200), "JPEG")
+
+    with pytest.raises(preprocessing.ImageError, match="cannot be decoded"):
+        preprocessing.prepare([data[: len(data) // 2]], limits, 64)
 
 
 def test_images_of_one_request_are_prepared_as_if_alone(preprocessing, limits):

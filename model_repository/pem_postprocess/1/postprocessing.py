@@ -42,17 +42,16 @@ class Detection(TypedDict):
 
 @dataclass(frozen=True)
 class View:
-    """How a picture of height x width shows the map: which cells, and where their pixels lie.
+    """How a picture of height x width shows the map: which rows, and which column each pixel.
 
-    R and C count the rows and columns of the map that the picture shows.
+    R counts the rows of the map that the picture shows.
     """
 
     height: int
     width: int
     rows: Int64Array  # (R,) rows of the map, ascending
-    columns: Int64Array  # (C,) columns of the map, ascending
     top: Int64Array  # (R + 1,) first pixel row of each shown map row, then the height
-    left: Int64Array  # (C + 1,) first pixel column of each shown map column, then the width
+    columns: Int64Array  # (width,) column of the map that each pixel column reads
 
 
 def detect(
@@ -109,19 +108,17 @@ def view_of(masks: UInt8Array, geometry: Int32Array, max_pixels: int) -> View:
             f"geometry must be what pem_preprocess answers for an image of at most {max_pixels:,} "
             f"pixels, got {geometry.tolist()} with masks of {masks.shape}; send that answer"
         )
-    rows, top = shown(height, fitted_height, stride)
-    columns, left = shown(width, fitted_width, stride)
-    return View(height, width, rows, columns, top, left)
+    rows, starts = np.unique(read_by(height, fitted_height, stride), return_index=True)
+    columns = read_by(width, fitted_width, stride)
+    return View(height, width, rows, np.append(starts, height), columns)
 
 
-def shown(length: int, fitted: int, stride: int) -> tuple[Int64Array, Int64Array]:
-    """Return the map's indices that `length` pixels read, and where each one's pixels start.
+def read_by(length: int, fitted: int, stride: int) -> Int64Array:
+    """Return the map's index for each of `length` pixels, by pixel centres; ascending.
 
     Pixel i reads floor((i + 0.5) * fitted / length / stride), in integers so that it is exact.
     """
-    indices = (2 * np.arange(length) + 1) * fitted // (2 * length * stride)  # ascending
-    distinct, starts = np.unique(indices, return_index=True)
-    return distinct, np.append(starts, length)
+    return (2 * np.arange(length) + 1) * fitted // (2 * length * stride)
 
 
 def find_detections(
@@ -142,38 +139,49 @@ def find_detections(
             f"class_ids must be from 0 to {len(labels) - 1}, got {class_ids.min()} to "
             f"{class_ids.max()}; send what pem_network answers"
         )
-    cells = masks[view.rows][:, view.columns]  # (R, C): what the picture shows
-    wide = cells.repeat(np.diff(view.left), axis=1)  # (R, width)
-    present = np.bincount(cells.ravel(), minlength=len(scores))  # (Q,) or longer
-    return [
-        Detection(
-            bbox=bounding_box(cells == query, view),
-            conf=float(scores[query]),
-            cls_id=int(class_ids[query]),
-            label=labels[class_ids[query]],
-            mask=base64.b64encode(mask_png(wide == query, view)).decode("ascii"),
-        )
-        for query in np.argsort(-scores, kind="stable")
-        if scores[query] > threshold and present[query]
-    ]
+    shown = pick(pick(masks, view.rows, axis=0), view.columns, axis=1)  # (R, width)
+    detections = []
+    for query in np.argsort(-scores, kind="stable"):
+        if not scores[query] > threshold:
+            break
+        packed = np.packbits(shown == query, axis=1)  # (R, ceil(width / 8))
+        if bbox := bounding_box(packed, view):
+            detections.append(
+                Detection(
+                    bbox=bbox,
+                    conf=float(scores[query]),
+                    cls_id=int(class_ids[query]),
+                    label=labels[class_ids[query]],
+                    mask=base64.b64encode(mask_png(packed, view)).decode("ascii"),
+                )
+            )
+    return detections
 
 
-def bounding_box(mask: npt.NDArray[np.bool_], view: View) -> list[int]:
-    """Return [x1, y1, x2, y2] in pixels of a mask of cells (R, C) that is not empty."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    columns = np.flatnonzero(mask.any(axis=0))
-    x1, x2 = view.left[columns[0]], view.left[columns[-1] + 1]
+def pick(cells: UInt8Array, places: Int64Array, axis: int) -> UInt8Array:
+    """Return these rows (axis 0) or columns (1) of a map; no copy of the first ones, each once."""
+    count = len(places)
+    if not np.array_equal(places, np.arange(count)):
+        return cells.take(places, axis=axis)
+    return cells[:count] if axis == 0 else cells[:, :count]
+
+
+def bounding_box(packed: UInt8Array, view: View) -> list[int]:
+    """Return [x1, y1, x2, y2] in pixels of a mask's packed rows; nothing for an empty mask."""
+    rows = np.flatnonzero(packed.max(axis=1))
+    if not rows.size:
+        return []
+    columns = np.flatnonzero(np.unpackbits(np.bitwise_or.reduce(packed, axis=0)))
     y1, y2 = view.top[rows[0]], view.top[rows[-1] + 1]
-    return [int(edge) for edge in (x1, y1, x2, y2)]
+    return [int(edge) for edge in (columns[0], y1, columns[-1] + 1, y2)]
 
 
-def mask_png(mask: npt.NDArray[np.bool_], view: View) -> bytes:
-    """Return the 1-bit PNG, height x width, of a mask (R, width) in which rows are not stretched.
+def mask_png(packed: UInt8Array, view: View) -> bytes:
+    """Return the 1-bit PNG, height x width, of a mask's shown rows (R, ceil(width / 8)).
 
     Written by hand, three to five times as fast as Pillow: pixel rows that show the same map row
-    are equal, so only the first of them is packed, the others are a filter type and zeros.
+    are equal, so only the first of them has its bits, the others are a filter type and zeros.
     """
-    packed = np.packbits(mask, axis=1)  # (R, ceil(width / 8))
     lines = np.zeros((view.height, 1 + packed.shape[1]), np.uint8)
     lines[:, 0] = TO_LINE_ABOVE
     lines[view.top[:-1], 0] = AS_IT_IS

@@ -17,6 +17,11 @@ from PIL import ExifTags, Image
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 PIXEL_MEAN = (124, 116, 104)  # RGB, the mean that the network subtracts: padding becomes zero
 MAX_SIDE = 65_535  # JPEG's own limit; longer sides make the resize weights of one row huge
+# A JPEG is decoded at a half, a quarter or an eighth of its size, but at so many times what the
+# network sees: 101 photographs enlarged to 1920x1440 gave a mIoU of 64.41 so and 64.34 decoded
+# whole, while halving 1280x960 to just what the network sees would have cost 0.19.
+SPARE = 1.5
+SLIVER = 32  # a side that is shorter is never decoded at less: the last pixel would be half padding
 # Files in use have about 10 scans. One more costs 10 bytes to send and 10 ms to decode at 64
 # megapixels, so without a limit a 20 MB file would keep this step busy for hours.
 MAX_JPEG_SCANS = 100
@@ -32,6 +37,7 @@ _UPRIGHT = {  # EXIF orientation -> what undoes it; 1 and unknown values need no
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SWAPPING = tuple(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))  # width and height
 # Markers that start a segment: no stuffing (00), no fill (FF), not TEM, RSTn, SOI: they have none.
 _JPEG_SEGMENT = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 
@@ -68,7 +74,8 @@ def prepare(
     geometry = np.empty((len(encoded), 4), np.int32)
     for index, data in enumerate(encoded):
         try:
-            geometry[index] = fit(decode(data, limits), fitted[index])
+            picture, original = decode(data, limits, size)
+            geometry[index] = fit(picture, fitted[index], original)
         except ImageError as error:
             if len(encoded) == 1:
                 raise
@@ -77,11 +84,15 @@ def prepare(
     return fitted, geometry
 
 
-def decode(encoded: bytes, limits: Limits) -> Image.Image:
+def decode(
+    encoded: bytes, limits: Limits, side: int = MAX_SIDE
+) -> tuple[Image.Image, tuple[int, int]]:
     """Decode one JPEG, PNG, WebP or BMP file to an upright RGB image.
 
-    Animations give their first frame, transparency is laid over white. Raises ImageError with a
-    sentence for everything that is not such a file within the limits.
+    Returns it with the file's (height, width), upright. A JPEG is decoded at a half, a quarter or
+    an eighth of that where its longer side still has SPARE * `side` pixels. Animations give their
+    first frame, transparency is laid over white. Raises ImageError with a sentence for everything
+    that is not such a file within the limits.
     """
     _check_bytes(encoded, limits)
     try:
@@ -91,7 +102,11 @@ def decode(encoded: bytes, limits: Limits) -> Image.Image:
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(encoded), formats=FORMATS)
             _check_header(image, encoded, limits)
-            return _to_rgb(_turn_upright(image))
+            turn, (width, height) = _undoing(image), image.size
+            enough = fitted_size(width, height, SPARE * side)
+            image.draft(None, np.maximum(enough, SLIVER).tolist())  # JPEG only; others take no note
+            picture = _to_rgb(image if turn is None else image.transpose(turn))
+            return picture, (width, height) if turn in _SWAPPING else (height, width)
     except (ImageError, MemoryError):
         raise
     except Exception as error:
@@ -101,19 +116,31 @@ def decode(encoded: bytes, limits: Limits) -> Image.Image:
         ) from error
 
 
-def fit(picture: Image.Image, square: npt.NDArray[np.uint8]) -> tuple[int, int, int, int]:
+def fit(
+    picture: Image.Image,
+    square: npt.NDArray[np.uint8],
+    original: tuple[int, int] | None = None,
+) -> tuple[int, int, int, int]:
     """Write an RGB picture into `square` (S, S, 3): its longer side fills S, the rest is padding.
 
-    Returns (height, width, fitted_height, fitted_width).
+    `original` is its file's (height, width), where it was decoded at less. Returns (height, width,
+    fitted_height, fitted_width).
     """
-    scale = len(square) / max(picture.size)
-    width, height = (max(1, round(side * scale)) for side in picture.size)
-    square[:height, :width] = np.asarray(
-        picture.resize((width, height), Image.Resampling.BILINEAR)  # averages when shrinking
-    )
-    square[:height, width:] = PIXEL_MEAN
-    square[height:] = PIXEL_MEAN
-    return picture.height, picture.width, height, width
+    original = original or (picture.height, picture.width)
+    width, height = fitted_size(original[1], original[0], len(square))
+    if picture.size != (width, height):  # else resize() would copy it
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)  # averages
+    square[:height, :width] = np.asarray(picture)
+    padding = np.tile(np.array(PIXEL_MEAN, np.uint8), (len(square), 1))  # (S, 3): rows are copied
+    square[:height, width:] = padding[width:]
+    square[height:] = padding
+    return *original, height, width
+
+
+def fitted_size(width: int, height: int, side: float) -> tuple[int, int]:
+    """Return the width and height that fill a square of that side, aspect kept."""
+    scale = side / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _check_bytes(encoded: bytes, limits: Limits) -> None:
@@ -151,12 +178,12 @@ def _count_jpeg_scans(encoded: bytes) -> int:
     return scans
 
 
-def _turn_upright(image: Image.Image) -> Image.Image:
+def _undoing(image: Image.Image) -> Image.Transpose | None:
+    """What turns the image upright; None for nothing."""
     try:
-        method = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # a good picture with damaged EXIF is taken as it lies
-        return image
-    return image if method is None else image.transpose(method)
+        return None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -168,4 +195,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGB", image.size, "white")
         white.paste(image, mask=image)
         return white
+    if image.mode == "RGB":
+        image.load()  # convert() would copy it
+        return image
     return image.convert("RGB")
