@@ -1,4 +1,7 @@
-"""The network on the processor: OpenVINO, ONNX Runtime, PyTorch."""
+"""The network on the processor: OpenVINO as it is served, ONNX Runtime, PyTorch."""
+
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -6,33 +9,49 @@ import openvino
 import torch
 
 from pemseg import ServingPem, contract, load_network
+from pemseg.server_steps import has_int8, open_network
 
-from .forms import Absent, Answers, Form, Network, Pictures, Sources
+from .cli import BenchError
+from .forms import NAIVE, REFERENCE, SERVED_FORMS, Absent, Answers, Form, Network, Pictures, Sources
+from .naive_graph import naive_of
 
 
 def forms(sources: Sources) -> list[Form | Absent]:
     """ONNX Runtime comes first of them: it is what the others are compared with."""
-    found: list[Form | Absent] = [
-        Form("ONNX Runtime FP32, CPU", lambda: onnx_runtime(sources)),
-        Form("OpenVINO FP32, CPU", lambda: openvino_form(sources, "f32")),
+    return [
+        Form(REFERENCE, lambda: onnx_runtime(sources.graph, sources.threads)),
+        Form(NAIVE, lambda: naive(sources)),
+        *(_openvino(sources, name, precision) for name, precision in SERVED_FORMS.items()),
+        Form("PyTorch FP32, CPU", lambda: pytorch(sources)),
     ]
-    name = "OpenVINO BF16, CPU"
-    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        found.append(Form(name, lambda: openvino_form(sources, "bf16")))
-    else:
-        found.append(Absent(name, "needs a processor that computes in BF16"))
-    found.append(Form("PyTorch FP32, CPU", lambda: pytorch(sources)))
-    return found
 
 
-def onnx_runtime(sources: Sources) -> Network:
+def _openvino(sources: Sources, name: str, precision: str) -> Form | Absent:
+    reason = _why_not(sources, precision)
+    if reason is not None:
+        return Absent(name, reason)
+    return Form(name, lambda: openvino_form(sources, precision))
+
+
+def _why_not(sources: Sources, precision: str) -> str | None:
+    if precision == "int8":
+        if not has_int8():
+            return "needs a processor with INT8 dot products"
+        ranges = contract.ranges_path(sources.graph)
+        if not ranges.is_file():
+            return f"needs {ranges}; make it with ./run export --calibration PICTURES"
+    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bf16" and "BF16" not in capabilities:
+        return "needs a processor that computes in BF16"
+    return None
+
+
+def onnx_runtime(graph: Path, threads: int) -> Network:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = sources.threads
+    options.intra_op_num_threads = threads
     # Its threads would otherwise go on spinning into the next form's turn.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(
-        sources.graph, options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def answer(pictures: Pictures) -> Answers:
         class_ids, scores, masks = session.run(list(contract.OUTPUTS), {contract.IMAGE: pictures})
@@ -41,17 +60,20 @@ def onnx_runtime(sources: Sources) -> Network:
     return answer
 
 
+def naive(sources: Sources) -> Network:
+    with tempfile.TemporaryDirectory() as folder:
+        return onnx_runtime(naive_of(sources.weights, Path(folder)), sources.threads)
+
+
 def openvino_form(sources: Sources, precision: str) -> Network:
-    """With the settings of the served step, but for the precision: f32 or bf16."""
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-    if sources.threads:
-        settings["INFERENCE_NUM_THREADS"] = str(sources.threads)
-    compiled = openvino.Core().compile_model(sources.graph, "CPU", settings)
-    request = compiled.create_infer_request()
+    """The served step's own network."""
+    try:
+        network = open_network(sources.graph, precision, sources.threads)
+    except ValueError as error:
+        raise BenchError(str(error)) from None
 
     def answer(pictures: Pictures) -> Answers:
-        answers = request.infer({contract.IMAGE: pictures})
-        class_ids, scores, masks = (np.array(answers[name]) for name in contract.OUTPUTS)
+        class_ids, scores, masks = (np.array(value) for value in network(pictures))
         return class_ids, scores, masks
 
     return answer

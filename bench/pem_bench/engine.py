@@ -5,12 +5,15 @@
 
 A time is one call: pictures in the processor's memory to answers in the processor's memory, one
 batch at a time. The forms take turns in rounds; the times are the median and the first and last
-tenth of all calls. Before that, each form's answers are compared with ONNX Runtime's.
+tenth of all calls. Before that, each form's answers are compared with ONNX Runtime's. The naive
+graph is the network exported as written, all masks enlarged. The machine's own peak is what large
+matrix products and convolutions reach in the same engine, precision and run.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,11 @@ from PIL import Image
 from pemseg import contract
 
 from .cli import BenchError
+from .comparison import comparison_text, standings
 from .forms import (
+    NAIVE,
+    REFERENCE,
+    SERVED_FORMS,
     Absent,
     Agreement,
     Answers,
@@ -37,7 +44,6 @@ from .report import Result, as_json, roofline_json, roofline_text, speed_text, w
 from .roofline import PRECISIONS, Cost, images_per_second, roofline
 from .timing import spread, take_turns
 
-REFERENCE = "ONNX Runtime FP32, CPU"
 ROOFLINE_BATCH = 8  # the aim's
 FOLDER = contract.ROOT / "artifacts" / "bench"
 
@@ -95,11 +101,18 @@ def run(options: argparse.Namespace) -> None:
     for batch in options.batches:
         say(f"batch {batch} ...")
         results += measure(networks, pictures[:batch], options.rounds, options.turn_seconds)
+    peaks = peaks_of(present, options.threads)
+    flop = sum(cost.flop for cost in bounds[ROOFLINE_BATCH]) / ROOFLINE_BATCH
+    found = standings(results, NAIVE, flop, peaks)
     bound = f"{per_second[ROOFLINE_BATCH]:.0f} ({options.precision}, batch {ROOFLINE_BATCH})"
     print(speed_text(machine, results, absent, agreements, bound))
+    print(comparison_text(found, peaks, next(iter(peaks), None)))
     if warning := busy_warning(machine):
         print(warning)
     content = as_json(machine, results, absent, agreements, per_second, options.precision)
+    content["gflop_an_image"] = flop / 1e9
+    content["peaks_gflop_per_second"] = {name: value / 1e9 for name, value in peaks.items()}
+    content["standings"] = [asdict(standing) for standing in found]
     print(write_json(options.output / "engine.json", content))
     target = options.output / "engine.png"
     print(write_speed_plot(target, results, per_second, machine, options.precision))
@@ -158,6 +171,17 @@ def compare_all(networks: dict[str, Network], pictures: Pictures) -> dict[str, A
     if reference is None:
         return {}
     return {name: agreement(answer, reference) for name, answer in answers.items()}
+
+
+def peaks_of(forms: Sequence[Form], threads: int) -> dict[str, float]:
+    """Operations a second that this machine reaches at most in each served form's precision."""
+    from .matrix_peak import peak  # brings OpenVINO along
+
+    names = {form.name for form in forms}
+    wanted = {name: kind for name, kind in SERVED_FORMS.items() if name in names}
+    if wanted:
+        say("the machine's own peak ...")
+    return {name: peak(kind, threads) for name, kind in wanted.items()}
 
 
 def measure(

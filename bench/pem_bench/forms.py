@@ -13,6 +13,16 @@ from numpy.typing import NDArray
 
 from pemseg import contract
 
+REFERENCE = "ONNX Runtime FP32, CPU"  # what the others' answers are compared with
+NAIVE = "ONNX Runtime FP32, naive graph, CPU"  # what the others' speed is compared with
+# Of the step that is served, each with its precision, fastest first: the first one that runs on a
+# machine is what the default configuration serves there.
+SERVED_FORMS = {
+    "OpenVINO INT8, CPU": "int8",
+    "OpenVINO BF16, CPU": "bf16",
+    "OpenVINO FP32, CPU": "f32",
+}
+
 ENGINE_PATH = contract.ONNX_PATH.with_suffix(".plan")
 
 Pictures = NDArray[np.uint8]

@@ -3,15 +3,16 @@
 import os
 import platform
 import subprocess
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("onnxruntime", "openvino", "torch", "tensorrt", "numpy")
-BUSY = 0.2  # load for each core above which a timing says little
+BUSY = 0.2  # of a core: above it a timing says little
 
 
 def describe_machine() -> dict[str, object]:
-    """Processor, cores, memory, GPUs, versions and the load of the last minute."""
+    """Processor, cores, memory, GPUs, versions, and the load: how many cores are busy just now."""
     return {
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -19,8 +20,30 @@ def describe_machine() -> dict[str, object]:
         "gpus": gpus(),
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := installed(name))},
-        "load": round(os.getloadavg()[0], 2),
+        "load": round(busy_cores(), 2),
     }
+
+
+def busy_cores(seconds: float = 0.5, stat: Path = Path("/proc/stat")) -> float:
+    """How many cores of the machine are at work during so many seconds; 0 where nothing tells.
+
+    The system's own load is of the last minute: after a measurement it still holds that one's.
+    """
+    before = processor_ticks(stat)
+    time.sleep(seconds)
+    total, idle = (
+        after - first for after, first in zip(processor_ticks(stat), before, strict=True)
+    )
+    return (os.cpu_count() or 1) * (1 - idle / total) if total else 0.0
+
+
+def processor_ticks(stat: Path) -> tuple[int, int]:
+    """All ticks of all cores since the start, and those in which they had nothing to do."""
+    try:
+        ticks = [int(each) for each in stat.read_text(encoding="utf-8").split()[1:9]]
+    except OSError:
+        return 0, 0
+    return sum(ticks), ticks[3] + ticks[4]  # idle, and waiting for a disk
 
 
 def machine_line(machine: dict[str, object]) -> str:

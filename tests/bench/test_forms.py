@@ -10,8 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from pem_bench import cuda_forms, tensorrt_forms
-from pem_bench.forms import Absent, Form, Sources, agreement, find_forms
+from pem_bench import cpu_forms, cuda_forms, tensorrt_forms
+from pem_bench.forms import (
+    NAIVE,
+    REFERENCE,
+    SERVED_FORMS,
+    Absent,
+    Form,
+    Sources,
+    agreement,
+    find_forms,
+)
 from pem_bench.half_precision import HalfPem
 from pemseg import Pem, ServingPem
 
@@ -53,10 +62,31 @@ def test_agreement_counts_each_output() -> None:
 
 def test_a_form_is_there_or_says_why_not() -> None:
     forms = find_forms(Sources())
-    assert len({form.name for form in forms}) == len(forms) == 7
+    assert len({form.name for form in forms}) == len(forms) == 9
     for form in forms:
         assert isinstance(form, Form) or form.reason.startswith("needs ")
-    assert "ONNX Runtime FP32, CPU" in [form.name for form in forms if isinstance(form, Form)]
+    present = [form.name for form in forms if isinstance(form, Form)]
+    assert {REFERENCE, NAIVE, "OpenVINO FP32, CPU"} <= set(present)
+    assert SERVED_FORMS.keys() <= {form.name for form in forms}
+
+
+def test_int8_needs_the_processor_and_the_ranges(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def int8(sources: Sources) -> Form | Absent:
+        return next(form for form in cpu_forms.forms(sources) if "INT8" in form.name)
+
+    monkeypatch.setattr(cpu_forms, "has_int8", lambda: True)
+    assert isinstance(int8(Sources()), Form)
+    bare = int8(Sources(graph=tmp_path / "model.onnx"))
+    assert isinstance(bare, Absent)
+    assert bare.reason.endswith(
+        "model.ranges.json; make it with ./run export --calibration PICTURES"
+    )
+    monkeypatch.setattr(cpu_forms, "has_int8", lambda: False)
+    other = int8(Sources())
+    assert isinstance(other, Absent)
+    assert "INT8 dot products" in other.reason
 
 
 def test_without_an_engine_tensorrt_says_how_to_make_one(

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 from pem_client import Detections
 from pem_server import TritonServer
 from pem_training.scenes import write_scenes
+from pemseg.server_steps import has_int8
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 CHECKPOINT = "build/weights/street-scenes.safetensors"  # any checkpoint will do
@@ -107,6 +108,18 @@ def test_weights_become_the_graph_that_is_served(root: Path, folder: Path) -> No
     assert (folder / "model.onnx").stat().st_size == committed.stat().st_size
 
 
+def test_the_graph_is_made_with_the_ranges_that_int8_needs(root: Path, folder: Path) -> None:
+    export = "./run export --data FOLDER --calibration PICTURES"
+    assert export in commands()
+    if not has_int8():
+        pytest.skip("needs a processor with INT8 dot products, on which the ranges are judged")
+    write_scenes(folder / "drawn", "validation", count=2, seed=36)
+    words = {"FOLDER": "drawn", "PICTURES": "drawn/images/validation"}
+    # Two drawn scenes are no judges: what the limits do is shown in tests/export.
+    made = run(root, folder, f"{export} --max-loss 100 --output model.onnx", **words)
+    assert made.split() == ["model.onnx", "model.ranges.json"]
+
+
 def test_a_folder_is_measured_and_learnt_from(
     root: Path, folder: Path, server: TritonServer
 ) -> None:
@@ -153,6 +166,18 @@ def test_the_network_is_measured_and_reckoned(root: Path, folder: Path) -> None:
     assert "OpenVINO" in run(root, folder, f"{bench} {short}")
     for picture in ("reckoned/roofline.png", "measured/engine.png"):
         assert (folder / picture).is_file()
+
+
+def test_everything_is_measured_in_one_report(root: Path, folder: Path) -> None:
+    assert {"./run bench", "./run bench steps", "./run bench sweep"} <= set(commands())
+    # Each part has its own tests in tests/bench; together they take ten minutes.
+    run(root, folder, "./run bench --skip engine steps end-to-end share memory --output all")
+    assert "Where we lose" in (folder / "all" / "report.md").read_text()
+    short = "--rounds 1 --turn-seconds 0.5 --output steps"
+    assert "images/s" in run(root, folder, f"./run bench steps --only served {short}")
+    short = "--turn-seconds 1 --open-seconds 1 --output sweep"
+    swept = run(root, folder, f"./run bench sweep --try pem_network.threads=1 {short}")
+    assert "pem_network.threads=1" in swept
 
 
 def test_a_graph_of_the_sdk_is_wrapped(root: Path, folder: Path) -> None:
@@ -212,7 +237,7 @@ def test_no_other_commands_stand_in_the_readme() -> None:
         "docker compose --profile cpu up",
         "docker compose --profile cpu run --rm locust --rate 2",
     ]
-    assert len(commands()) == 23
+    assert len(commands()) == 27
 
 
 @pytest.mark.parametrize("snippet", blocks("python"))
