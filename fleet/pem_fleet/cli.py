@@ -58,7 +58,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     for name, default, metavar, meaning in (
         ("goal", 250.0, "MS", "latency to meet"),
         ("percentile", 99.0, "P", "share of images that must meet it at the capacity, percent"),
-        ("allowed", 0.5, "P", "share that may miss it over a day, percent: half of what p99 allows"),
+        ("allowed", 0.5, "P", "share that may miss it over a day, percent; p99 allows twice it"),
         (
             "peak",
             10_000.0,

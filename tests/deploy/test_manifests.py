@@ -51,13 +51,16 @@ def test_both_autoscalers_have_the_same_numbers(deploy: Path) -> None:
 def test_an_overlay_takes_its_own_capacity(
     deploy: Path, render: Callable[[Path], Documents]
 ) -> None:
+    lines = (deploy / "overlays" / "cpu" / "capacity" / "capacity.env").read_text().splitlines()
+    measured = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
     documents = render(deploy / "overlays" / "cpu")
     (scaler,) = (document for document in documents if document["kind"] == "ScaledObject")
     (rule,) = (
         item for item in documents if item["metadata"]["name"] == "pem-capacity" and "spec" in item
     )
-    assert scaler["spec"]["triggers"][0]["metadata"]["threshold"] == "3.9"
-    assert rule["spec"]["groups"][0]["rules"][0]["expr"] == "6.0"
+    threshold = scaler["spec"]["triggers"][0]["metadata"]["threshold"]
+    assert threshold == measured["threshold_images_per_second"]
+    assert rule["spec"]["groups"][0]["rules"][0]["expr"] == measured["capacity_images_per_second"]
 
 
 # What is planted in the manifests of GKE: the rule's sentence, the path to a value, the new value.
