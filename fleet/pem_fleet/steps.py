@@ -27,7 +27,7 @@ class Cost:
 
 # Nothing was measured on a T4 yet. The network: the model card's 142 images a second are 7 ms for
 # one image; that 1 ms of it is fixed is a guess on the careful side (more would batch better). The
-# steps around it: full HD on a 2.6 GHz Xeon, as in the comments of their config.pbtxt.
+# steps around it: full HD on a 2.6 GHz Xeon, before large JPEGs were decoded at less; careful, too.
 T4_COSTS = {
     "pem_preprocess": Cost(0.0, 0.020),
     "pem_network": Cost(0.001, 0.006),
