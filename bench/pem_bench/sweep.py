@@ -46,6 +46,10 @@ CANDIDATES = (
     "pem_postprocess.instances=2",
 )
 LOAD = 0.8
+ONE_ROUND = (
+    "One round: equal configurations were seen to differ by a tenth. Repeat what looks better with "
+    "--try and --rounds 3."
+)
 LEAST_GAIN = 0.03  # whatever the noise: less is not worth a change
 
 
@@ -90,6 +94,8 @@ def run(options: argparse.Namespace) -> None:
         "better": [each.name for each in better(tried)],
     }
     print(sweep_text(machine, tried))
+    if options.rounds == 1:
+        print(ONE_ROUND)
     for name, reason in refused.items():
         print(f"Not tried: {name}: {reason}")
     if warning := busy_warning(machine):
