@@ -1,6 +1,7 @@
 """What every test may ask for: the repository's root and the material that lies beside it."""
 
 import importlib.util
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +23,14 @@ TINY = {
     "backbone_base": 16,
     "backbone_blocks": (2, 1, 1),
 }
+
+
+def pytest_configure() -> None:
+    """A suite that runs in the background has Ctrl-C ignored, and so would have all it starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
