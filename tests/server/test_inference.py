@@ -92,8 +92,8 @@ def processor_with(inference, monkeypatch):
     return believe
 
 
-# What follows is the graph that is served. It computes in a process of its own: after a network of
-# this size, with its threads, this one could not fork safely any more, and the tests of training do.
+# What follows is the graph that is served, in a process of its own: after a network of this size,
+# with its threads, this one could not fork safely any more, and the tests of training do.
 ANSWERS = """
 import sys
 from pathlib import Path
