@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import openvino
 import torch
 
 from pemseg import ServingPem, contract, load_network
-from pemseg.server_steps import has_int8, open_network
+from pemseg.server_steps import has_int8, open_network, openvino_core
 
 from .cli import BenchError
 from .forms import NAIVE, REFERENCE, SERVED_FORMS, Absent, Answers, Form, Network, Pictures, Sources
@@ -40,7 +39,7 @@ def _why_not(sources: Sources, precision: str) -> str | None:
         ranges = contract.ranges_path(sources.graph)
         if not ranges.is_file():
             return f"needs {ranges}; make it with ./run export --calibration PICTURES"
-    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "bf16" and "BF16" not in capabilities:
         return "needs a processor that computes in BF16"
     return None

@@ -60,10 +60,14 @@ def open_network(graph: Path, precision: str, threads: int = 0) -> Any:
 
 def has_int8() -> bool:
     """Whether the network step would compute in INT8 on this processor."""
-    import openvino  # here, because exporting without calibration does without
+    step: Any = _step("pem_network/1/inference.py")
+    return bool(step.this_processor(step.openvino_core()).int8)
 
-    step: Any = _step("pem_network/1/processor.py")
-    return bool(step.this_processor(openvino.Core()).int8)
+
+def openvino_core() -> Any:
+    """The one `openvino.Core` of this process; the network step says why there must be no other."""
+    step: Any = _step("pem_network/1/inference.py")
+    return step.openvino_core()
 
 
 @cache

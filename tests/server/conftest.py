@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import openvino
 import pytest
 import triton_python_backend_utils as pb_utils
 from google.protobuf import json_format, text_format
@@ -21,6 +22,15 @@ Load = Callable[..., ModuleType]
 def _restore_pillow_limit(monkeypatch) -> None:
     """`preprocessing` sets Pillow's own limit for its process, which here is everyone's."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_openvino_core() -> Iterator[None]:
+    """The step has one for its process, see its processor.py, but each test loads the step anew."""
+    core = openvino.Core()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(openvino, "Core", lambda: core)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import openvino
 
 # mypy gets these files one by one, in no package.
 from .argmax import unpromise_order  # type: ignore[import-not-found]
-from .processor import choose, this_processor  # type: ignore[import-not-found]
+from .processor import choose, openvino_core, this_processor  # type: ignore[import-not-found]
 from .quantised import quantise, read_ranges  # type: ignore[import-not-found]
 
 OUTPUTS = ("class_ids", "scores", "masks")
@@ -27,7 +26,7 @@ class Network:
         """
         if not path.is_file():
             raise FileNotFoundError(f"the network must lie at {path}; make it with ./run export")
-        core = openvino.Core()
+        core = openvino_core()
         graph = core.read_model(path)
         ranges, no_ranges = read_ranges(path.with_suffix(".ranges.json"), graph)
         self.precision = choose(precision, this_processor(core), no_ranges)

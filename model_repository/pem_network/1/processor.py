@@ -1,6 +1,7 @@
 """What the processor multiplies fast, and the precision that follows from it."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import openvino
@@ -33,6 +34,17 @@ class Precision:
     def __str__(self) -> str:
         taken = f"int8, and {self.floats} outside convolutions" if self.int8 else self.floats
         return f"{taken} ({self.remark})" if self.remark else taken
+
+
+@cache
+def openvino_core() -> openvino.Core:
+    """OpenVINO, once for the process and to its end.
+
+    Its CPU plugin gives the thread that loads it another stack for signals, and takes it back
+    wrongly when several plugins lived at once: signals are then handled in freed memory, and Ctrl-C
+    or the end of a child kills the process or writes over its data.
+    """
+    return openvino.Core()
 
 
 def this_processor(core: openvino.Core, cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
