@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from export_onnx import CHECKED_BATCHES, Agreement, Pictures, check_pictures
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
@@ -35,6 +34,7 @@ from pemseg.focoos_graph import (
     recognise,
     wrap,
 )
+from pemseg.served_graph import CHECKED_BATCHES, Agreement, Pictures, check_pictures
 
 METADATA_FILES = ("focoos_metadata.json", "model_info.json")  # of SDK 0.9, of 0.25
 

@@ -1,7 +1,5 @@
 """The builder's logic, with a stand-in for TensorRT and for the machine."""
 
-import importlib.util
-import json
 import os
 import signal
 import sys
@@ -10,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from pemengine import building, loading, machine, placement
 from pemengine.building import Places, make_engine
@@ -22,59 +19,7 @@ from pemengine.machine import Gpu, Machine
 from pemengine.manifest import Profile, Tensor, manifest_path, read_manifest, sha256
 from pemengine.options import BuildOptions, timing_cache_path
 
-NAMES = ["wall", "sky"]
-CONFIG = """
-platform: "tensorrt_plan"
-max_batch_size: 8
-input [ { name: "image" data_type: TYPE_UINT8 dims: [ 2 ] } ]
-output [ { name: "masks" data_type: TYPE_UINT8 dims: [ 2 ] } ]
-"""
-
-
-def small_graph(kind: int = TensorProto.FLOAT) -> onnx.ModelProto:
-    """uint8 in and out, one product between, with weights of `kind`."""
-    weight = helper.make_tensor("weight", kind, [2, 2], [1.0, 0.0, 0.0, 1.0])
-    nodes = [
-        helper.make_node("Cast", ["image"], ["x"], to=kind),
-        helper.make_node("MatMul", ["x", "weight"], ["y"], "product"),
-        helper.make_node("Cast", ["y"], ["z"], to=TensorProto.FLOAT),
-        helper.make_node("Cast", ["z"], ["masks"], to=TensorProto.UINT8),
-    ]
-    ends = [
-        helper.make_tensor_value_info(name, TensorProto.UINT8, ["batch", 2])
-        for name in ("image", "masks")
-    ]
-    graph = helper.make_graph(nodes, "small", ends[:1], ends[1:], [weight])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    model.metadata_props.add(key="class_names", value=json.dumps(NAMES))
-    return model
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    onnx.save(small_graph(), tmp_path / "model.onnx")
-    (tmp_path / "t4.pbtxt").write_text(CONFIG)
-    return Places(
-        graph=tmp_path / "model.onnx",
-        target=tmp_path / "1" / "model.plan",
-        config=tmp_path / "t4.pbtxt",
-        timing_caches=tmp_path / "caches",
-        report=tmp_path / "report",
-        backend=tmp_path / "no-server-here",
-    )
-
-
-@pytest.fixture
-def on(monkeypatch: pytest.MonkeyPatch, tensorrt: ModuleType) -> Callable[[Machine], None]:
-    """Pretend to be on a machine, and that TensorRT's library is loaded."""
-
-    def pretend(here: Machine) -> None:
-        monkeypatch.setattr(machine, "visible_gpus", lambda: here.gpus)
-        monkeypatch.setattr(machine, "driver_version", lambda: here.driver)
-        monkeypatch.setattr(machine, "loaded_library", lambda: Path("libnvinfer.so.10"))
-        monkeypatch.setattr(machine, "library_version", lambda library: here.tensorrt)
-
-    return pretend
+Graph = Callable[..., onnx.ModelProto]
 
 
 @pytest.fixture
@@ -105,7 +50,7 @@ def test_an_engine_is_placed_with_a_manifest_that_says_all_about_it(
     assert manifest.onnx_sha256 == sha256(places.graph)
     assert (manifest.precision, manifest.onnx_types) == ("fp32", ["FP32", "UINT8"])
     assert manifest.profile == Profile(1, 4, 8)
-    assert manifest.class_names == NAMES
+    assert manifest.class_names == ["wall", "sky"]
     assert manifest.activation_bytes == 123456789
     assert manifest.options == {"workspace_bytes": 4 * 2**30, "optimization_level": 3}
     assert manifest.tensors == [
@@ -267,8 +212,9 @@ def test_what_the_configuration_does_not_serve_is_not_built(
     options: dict[str, Profile],
     complaint: str,
 ) -> None:
-    assert before in CONFIG
-    places.config.write_text(CONFIG.replace(before, after))
+    config = places.config.read_text()
+    assert before in config
+    places.config.write_text(config.replace(before, after))
 
     with pytest.raises(EngineError, match=complaint):
         make_engine(places, BuildOptions(**options))
@@ -367,6 +313,7 @@ def test_warnings_are_shown_and_chatter_is_not(
 
 @pytest.mark.parametrize(("kind", "name"), [(TensorProto.BFLOAT16, "BF16")])
 def test_bf16_is_refused_on_a_t4_before_tensorrt_starts(
+    small_graph: Graph,
     tensorrt: ModuleType,
     places: Places,
     on: Callable[[Machine], None],
@@ -384,7 +331,11 @@ def test_bf16_is_refused_on_a_t4_before_tensorrt_starts(
 
 
 def test_what_the_proof_refuses_is_built_only_when_asked(
-    tensorrt: ModuleType, places: Places, on: Callable[[Machine], None], t4: Machine
+    small_graph: Graph,
+    tensorrt: ModuleType,
+    places: Places,
+    on: Callable[[Machine], None],
+    t4: Machine,
 ) -> None:
     onnx.save(small_graph(TensorProto.BFLOAT16), places.graph)
     on(replace(t4, gpus=(Gpu("NVIDIA H100", "9.0"),)))
@@ -395,7 +346,7 @@ def test_what_the_proof_refuses_is_built_only_when_asked(
 
 
 def test_a_graph_with_an_operator_of_a_plugin_is_built_when_asked(
-    places: Places, on: Callable[[Machine], None], t4: Machine
+    small_graph: Graph, places: Places, on: Callable[[Machine], None], t4: Machine
 ) -> None:
     model = small_graph()
     model.graph.node[1].domain = "com.mine"
@@ -451,75 +402,3 @@ def test_the_bindings_alone_are_tensorrt(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_wrong_options_are_refused_by_their_names(wrong: dict, option: str) -> None:
     with pytest.raises(EngineError, match=option):
         BuildOptions(**wrong)
-
-
-def command(root: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "build_engine", root / "build" / "build_engine.py"
-    )
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_command_builds_and_prints_the_path(
-    root: Path, places: Places, on: Callable, t4: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
-    on(t4)
-    arguments = {
-        "--onnx": places.graph,
-        "--output": places.target,
-        "--config": places.config,
-        "--timing-caches": places.timing_caches,
-        "--report": places.report,
-        "--backend": places.backend,
-        "--opt-batch": 8,
-    }
-    flat = [str(word) for pair in arguments.items() for word in pair]
-
-    assert command(root).main(flat) == 0
-    assert capsys.readouterr().out == f"{places.target}\n"
-    assert read_manifest(manifest_path(places.target)).profile.best == 8
-
-
-def test_the_command_says_in_one_line_what_is_wrong(
-    root: Path, places: Places, capsys: pytest.CaptureFixture[str]
-) -> None:
-    module = command(root)
-
-    assert module.main(["--check", str(places.graph.with_name("absent.onnx"))]) == 1
-    assert module.main(["--max-batch", "0"]) == 1
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert [line[:8] for line in told.err.splitlines()] == ["engine: "] * 2
-
-
-def test_an_interrupted_command_says_that_nothing_changed(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    module = command(root)
-    monkeypatch.setattr(module, "make_engine", interrupted)
-
-    assert module.main([]) == 130
-    assert "unchanged" in capsys.readouterr().err
-
-
-def test_the_check_prints_the_proof(
-    root: Path, places: Places, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert command(root).main(["--check", str(places.graph)]) == 0
-    told = capsys.readouterr().out
-    assert "4 nodes against onnx-tensorrt 10.1 on sm_75" in told
-    assert "FP32 [8, 2]" in told
-
-    model = small_graph()
-    model.graph.initializer.append(numpy_helper.from_array(np.zeros(1), "unused"))
-    model.graph.node[1].op_type = "MatMulInteger"
-    onnx.save(model, places.graph)
-    assert command(root).main(["--check", str(places.graph)]) == 1
-    assert capsys.readouterr().out.count("\n") >= 2

@@ -370,12 +370,13 @@ def test_the_graph_of_the_repository_passes(root: Path) -> None:
 def test_every_form_of_either_variant_passes(
     tiny_network: Callable[..., "Pem"], tmp_path: Path, changes: dict[str, object]
 ) -> None:
-    import export_onnx  # with torch, which the tests above do without
+    # With torch, which the tests above do without.
+    from pemseg.served_graph import OPSET, TYPED_OPSET, write_served_graph
 
     pictures = np.random.default_rng(3).integers(0, 256, (8, 64, 96, 3), np.uint8)
     network = tiny_network(seed=1, **changes)
-    for opset in (export_onnx.OPSET, export_onnx.TYPED_OPSET):
-        path = export_onnx.export_onnx(network, tmp_path / "fp32.onnx", pictures, opset=opset)
+    for opset in (OPSET, TYPED_OPSET):
+        path = write_served_graph(network, tmp_path / "fp32.onnx", pictures, opset=opset)
         model = graph.load(path)
         assert prove(model).problems == []
 

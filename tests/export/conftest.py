@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import export_onnx
 import numpy as np
 import onnx
 import pytest
@@ -11,6 +10,7 @@ from PIL import Image
 
 from pemseg.model import Pem
 from pemseg.onnx_graph import fold_constants
+from pemseg.served_graph import TYPED_OPSET, write_served_graph
 
 SIDE = 64
 
@@ -46,7 +46,7 @@ def exported(
     def export(**changes: object) -> onnx.ModelProto:
         path = tmp_path / "plain.onnx"
         network = tiny_network(seed=4, **changes)
-        export_onnx.export_onnx(network, path, square_pictures, opset=export_onnx.TYPED_OPSET)
+        write_served_graph(network, path, square_pictures, opset=TYPED_OPSET)
         model = onnx.load(path)
         fold_constants(model.graph)
         return model

@@ -8,12 +8,12 @@ import export_onnx
 import numpy as np
 import onnx
 import pytest
-from export_onnx import ExportError, compare
 
-from pemseg import contract
+from pemseg import contract, served_graph
 from pemseg.checkpoint import load_network, weights_checksum
 from pemseg.index_map import IndexMap
 from pemseg.model import Pem
+from pemseg.served_graph import ExportError, check_pictures, compare, write_served_graph
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 
@@ -43,7 +43,7 @@ def test_a_small_network_of_either_variant_exports_and_agrees(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     network = tiny_network(seed=1, **changes)
-    path = export_onnx.export_onnx(network, tmp_path / "model.onnx", pictures)
+    path = write_served_graph(network, tmp_path / "model.onnx", pictures)
     assert capsys.readouterr().err.count("class ids equal") == 3
     assert list(tmp_path.iterdir()) == [path]
     assert compare(network, path, pictures[:5]).good
@@ -59,7 +59,7 @@ def test_where_the_short_way_to_the_index_map_loses_too_much_the_long_one_is_tak
     short_way = IndexMap.enlarged
     monkeypatch.setattr(IndexMap, "enlarged", lambda *given: short_way(*given) + 1)
     network = tiny_network(seed=1)
-    path = export_onnx.export_onnx(network, tmp_path / "model.onnx", pictures)
+    path = write_served_graph(network, tmp_path / "model.onnx", pictures)
     assert "every mask is enlarged instead" in capsys.readouterr().err
     assert compare(network, path, pictures[:5]).map_agreement == 1
     assert list(tmp_path.iterdir()) == [path]
@@ -74,10 +74,10 @@ def test_another_networks_file_is_refused_and_the_old_one_stays(
     target = tmp_path / "model.onnx"
     target.write_bytes(b"the old one")
     other = tiny_network(seed=2)
-    serving_form = export_onnx.ServingPem
-    monkeypatch.setattr(export_onnx, "ServingPem", lambda _, *size: serving_form(other, *size))
+    serving_form = served_graph.ServingPem
+    monkeypatch.setattr(served_graph, "ServingPem", lambda _, *size: serving_form(other, *size))
     with pytest.raises(ExportError, match="differs from the network"):
-        export_onnx.export_onnx(tiny_network(seed=1), target, pictures)
+        write_served_graph(tiny_network(seed=1), target, pictures)
     assert target.read_bytes() == b"the old one"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -136,7 +136,7 @@ def test_the_two_weight_files_stay_below_35_megabytes() -> None:
 
 
 def test_the_served_file_computes_what_the_network_computes(root: Path) -> None:
-    pictures = export_onnx.check_pictures(root / "docs" / "street.jpg", 640)
+    pictures = check_pictures(root / "docs" / "street.jpg", 640)
     agreement = compare(load_network(contract.WEIGHTS_PATH), contract.ONNX_PATH, pictures[2:5])
     assert agreement.good, agreement
 

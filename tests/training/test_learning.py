@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import export_onnx
 import numpy as np
 import pytest
 import torch
@@ -19,6 +18,7 @@ from pem_training.session import run
 from pem_training.settings import Settings
 from pem_training.world import World
 from pemseg import Pem, PemConfig, load_network
+from pemseg.served_graph import write_served_graph
 
 SIDE = 160  # of the network's input in these tests
 
@@ -94,7 +94,7 @@ def test_checkpoint_and_exported_graph_answer_alike_on_drawn_scenes(
     checkpoint, graph = learnt / "checkpoint.pth", tmp_path / "model.onnx"
     scenes = [Image.fromarray(draw_scene(seed, 90, 120)[0]) for seed in (900, 901)]
     pictures = np.stack([fit(scene, SIDE)[0] for scene in scenes * 4])
-    export_onnx.export_onnx(load_network(checkpoint), graph, pictures)
+    write_served_graph(load_network(checkpoint), graph, pictures)
     for number, scene in enumerate(scenes):
         path = tmp_path / f"{number}.png"
         scene.save(path)
