@@ -85,16 +85,21 @@ def test_a_run_that_is_killed_goes_on_as_if_nothing_had_happened(
         assert all(torch.equal(value, other["model"][key]) for key, value in one["model"].items())
 
 
+@pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_writes_a_checkpoint_and_says_how_to_go_on(
-    command: Command, tmp_path: Path, number: signal.Signals
+    command: Command, tmp_path: Path, number: signal.Signals, workers: int
 ) -> None:
+    """Interrupted with all its processes, as terminals and batch systems do it."""
     endless = ["--steps", "100000", "--save-every", "100000", "--eval-every", "0"]
     process = subprocess.Popen(
-        command("stopped", *endless), stderr=subprocess.PIPE, stdout=subprocess.PIPE
+        command("stopped", *endless, "--workers", str(workers)),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     )
     wait_for_lines(tmp_path / "stopped" / "history.jsonl", 2, process)
-    process.send_signal(number)
+    os.killpg(process.pid, number)
     output, complaints = process.communicate(timeout=60)
     assert process.returncode == 130
     assert output == b""

@@ -77,9 +77,14 @@ def load_batches(samples: Samples, steps: Steps, workers: int, *, pinned: bool) 
         batch_sampler=steps,
         num_workers=workers,
         pin_memory=pinned,
-        worker_init_fn=_leave_interrupts_to_the_trainer,
+        worker_init_fn=_leave_signals_to_the_trainer,
     )
 
 
-def _leave_interrupts_to_the_trainer(_: int) -> None:
+def _leave_signals_to_the_trainer(_: int) -> None:
+    """What is sent to the whole process group ends the trainer, which needs its worker until then.
+
+    The trainer itself ends a worker that hangs by SIGTERM, so that only the first is let pass.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
