@@ -20,8 +20,8 @@ from pem_server.preflight import NETWORK
 
 STEP = Path(__file__).with_name("stand_in_model.py")  # runs in the server, not here
 COUNTING = "waiting_images.py"  # which pem_preprocess relies on, whatever the network is
-# What model.onnx says of docs/street.jpg in ONNX Runtime, ten detections: class_ids (100,), scores
-# (100,), masks (640, 640).
+# What a model.onnx once said of docs/street.jpg, kept so that loads stay comparable: ten
+# detections; class_ids (100,), scores (100,), masks (640, 640).
 ANSWER = Path(__file__).with_name("stand_in_answer.npz")
 
 

@@ -26,7 +26,7 @@ def write_curve(path: Path, history: Path) -> None:
     right = axes.twinx()
     right.plot(*mious, "o-", color=MIOU_COLOUR)
     right.set_ylabel("mIoU on the validation photographs", color=MIOU_COLOUR)
-    right.set_ylim(bottom=0)
+    right.set_ylim(0, 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
