@@ -29,7 +29,8 @@ def plain(exported: Callable[..., onnx.ModelProto]) -> onnx.ModelProto:
 
 
 def clips_of_all(graph: onnx.ModelProto) -> dict[str, float]:
-    inputs = sorted({n.input[0] for n in graph.graph.node if n.name in candidates(graph)})
+    layers = set(candidates(graph))
+    inputs = sorted({node.input[0] for node in graph.graph.node if node.name in layers})
     return {name: 2.0 + number for number, name in enumerate(inputs)}
 
 

@@ -22,6 +22,7 @@ from pemseg.server_steps import has_int8
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 CHECKPOINT = "build/weights/street-scenes.safetensors"  # any checkpoint will do
+SMALL = "--size 320"  # a quarter of the time, on the same way
 
 
 def blocks(language: str) -> list[str]:
@@ -116,7 +117,7 @@ def test_the_graph_is_made_with_the_ranges_that_int8_needs(root: Path, folder: P
     write_scenes(folder / "drawn", "validation", count=2, seed=36)
     words = {"FOLDER": "drawn", "PICTURES": "drawn/images/validation"}
     # Two drawn scenes are no judges: what the limits do is shown in tests/export.
-    made = run(root, folder, f"{export} --max-loss 100 --output model.onnx", **words)
+    made = run(root, folder, f"{export} --max-loss 100 {SMALL} --output model.onnx", **words)
     assert made.split() == ["model.onnx", "model.ranges.json"]
 
 
@@ -141,7 +142,7 @@ def half_graph(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     export = "./run export --precision fp16"
     assert export in commands()
     path = tmp_path_factory.mktemp("export") / "pem-fp16.onnx"
-    assert run(root, path.parent, f"{export} --output {path}") == f"{path}\n"
+    assert run(root, path.parent, f"{export} {SMALL} --output {path}") == f"{path}\n"
     return path
 
 
@@ -152,7 +153,7 @@ def test_the_engines_graphs_are_made_and_proven(root: Path, folder: Path, half_g
     write_scenes(folder / "drawn", "validation", count=2, seed=36)
     words = {"FOLDER": "drawn", "PICTURES": "drawn/images/validation"}
     # Two drawn scenes are no judges: what the limits do is shown in tests/export.
-    run(root, folder, f"{export} --max-loss 100 --output int8.onnx", **words)
+    run(root, folder, f"{export} --max-loss 100 {SMALL} --output int8.onnx", **words)
     for graph in (str(half_graph), "int8.onnx"):
         proof = run(root, folder, check, **{"artifacts/pem-fp16.onnx": graph})
         assert "all supported with their types" in proof
