@@ -8,7 +8,7 @@ import onnxruntime
 import torch
 
 from pemseg import ServingPem, contract, load_network
-from pemseg.server_steps import has_int8, open_network, openvino_core
+from pemseg.server_steps import has_int8, open_network, this_processor
 
 from .cli import BenchError
 from .forms import NAIVE, REFERENCE, SERVED_FORMS, Absent, Answers, Form, Network, Pictures, Sources
@@ -39,8 +39,7 @@ def _why_not(sources: Sources, precision: str) -> str | None:
         ranges = contract.ranges_path(sources.graph)
         if not ranges.is_file():
             return f"needs {ranges}; make it with ./run export --calibration PICTURES"
-    capabilities = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if precision == "bf16" and "BF16" not in capabilities:
+    if precision == "bf16" and not this_processor().bf16:
         return "needs a processor that computes in BF16"
     return None
 

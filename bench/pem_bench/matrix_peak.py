@@ -13,7 +13,7 @@ import openvino
 from numpy.typing import NDArray
 from openvino import opset13
 
-from pemseg.server_steps import openvino_core
+from pemseg.server_steps import openvino_core, this_processor
 
 CALLS = 8
 # What an activation and a weight reach in the INT8 jobs; the numbers do not matter to the time.
@@ -28,8 +28,7 @@ def peak(precision: str, threads: int = 0) -> float:
     INT8 rests on bf16 where the processor has it, as in the served step. `threads` 0 takes all.
     """
     core = openvino_core()
-    has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    floats = "f32" if precision == "f32" or not has_bf16 else "bf16"
+    floats = "f32" if precision == "f32" or not this_processor().bf16 else "bf16"
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": floats}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = str(threads)

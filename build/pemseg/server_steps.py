@@ -60,8 +60,13 @@ def open_network(graph: Path, precision: str, threads: int = 0) -> Any:
 
 def has_int8() -> bool:
     """Whether the network step would compute in INT8 on this processor."""
+    return bool(this_processor().int8)
+
+
+def this_processor() -> Any:
+    """What the network step finds out of this processor: its `int8` and `bf16`, each a bool."""
     step: Any = _step("pem_network/1/inference.py")
-    return bool(step.this_processor(step.openvino_core()).int8)
+    return step.this_processor(step.openvino_core())
 
 
 def openvino_core() -> Any:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pemengine import building, loading, machine, placement
+from pemengine import building, machine, placement
 from pemengine.building import Places, make_engine
 from pemengine.errors import EngineError
 from pemengine.machine import Gpu, Machine
@@ -371,34 +370,3 @@ def test_pythons_tensorrt_must_be_the_servers(
 
     with pytest.raises(EngineError, match=r"server's, 10\.16\.1\.12, and is 10\.16\.1\.11"):
         make_engine(places, BuildOptions())
-
-
-def test_without_tensorrt_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("tensorrt", "tensorrt_bindings"):
-        monkeypatch.setitem(sys.modules, name, None)
-
-    with pytest.raises(EngineError, match=r"Python bindings.*pip install --no-deps tensorrt-cu13"):
-        loading.load_tensorrt()
-
-
-def test_the_bindings_alone_are_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
-    bindings = ModuleType("tensorrt_bindings")
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
-    monkeypatch.setitem(sys.modules, "tensorrt_bindings", bindings)
-
-    assert loading.load_tensorrt() is bindings
-    assert sys.modules["tensorrt"] is bindings
-
-
-@pytest.mark.parametrize(
-    ("wrong", "option"),
-    [
-        ({"profile": Profile(2, 1, 8)}, "--opt-batch"),
-        ({"profile": Profile(0, 1, 8)}, "--min-batch"),
-        ({"optimization_level": 6}, "--optimization-level"),
-        ({"workspace_bytes": 0}, "--workspace-gib"),
-    ],
-)
-def test_wrong_options_are_refused_by_their_names(wrong: dict, option: str) -> None:
-    with pytest.raises(EngineError, match=option):
-        BuildOptions(**wrong)

@@ -11,8 +11,10 @@ import pytest
 from onnx import numpy_helper
 
 from pemengine.building import Places
+from pemengine.errors import EngineError
 from pemengine.machine import Machine
-from pemengine.manifest import manifest_path, read_manifest
+from pemengine.manifest import Profile, manifest_path, read_manifest
+from pemengine.options import BuildOptions
 
 Graph = Callable[..., onnx.ModelProto]
 
@@ -87,3 +89,17 @@ def test_the_check_prints_the_proof(
     onnx.save(model, places.graph)
     assert command(root).main(["--check", str(places.graph)]) == 1
     assert capsys.readouterr().out.count("\n") >= 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "option"),
+    [
+        ({"profile": Profile(2, 1, 8)}, "--opt-batch"),
+        ({"profile": Profile(0, 1, 8)}, "--min-batch"),
+        ({"optimization_level": 6}, "--optimization-level"),
+        ({"workspace_bytes": 0}, "--workspace-gib"),
+    ],
+)
+def test_wrong_options_are_refused_by_their_names(wrong: dict, option: str) -> None:
+    with pytest.raises(EngineError, match=option):
+        BuildOptions(**wrong)
