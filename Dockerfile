@@ -26,7 +26,7 @@ COPY model_repository/pem_network/warmup /models/pem_network/warmup
 # ensemble needs its version folder, too.
 RUN install -d -o 1000 -g 1000 /models/pem_network/1 && install -d /models/fai-pem-m-ade/1 /opt/pem/empty
 # One thread a Python step: more steps scale, more threads in each fight for the cores. Memory that a
-# step frees is kept for the next picture, as pem_server's local_server.py explains.
+# step frees is kept for the next image, as pem_server's local_server.py explains.
 ENV OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1 \
     MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=67108864
 # A Python step looks for modules in the server's working folder first, so that one is empty.
@@ -34,7 +34,7 @@ WORKDIR /opt/pem/empty
 USER 1000:1000
 EXPOSE 8000 8001 8002
 # Connections end after 30 s (15 s more for what runs on them), so that those which bypass the load
-# balancer find new servers, too. 25 MiB: the largest picture and the request around it.
+# balancer find new servers, too. 25 MiB: the largest image and the request around it.
 # The preflight first: an engine of another machine is then one sentence, not a crash.
 CMD ["sh", "/opt/pem/hooks/start.sh", "/dev/shm", \
      "python3", "-m", "pemengine.preflight", "--repository=/models", "--config-name=t4", "--", \
@@ -85,7 +85,7 @@ COPY constraints.txt /opt/pem/
 COPY client /opt/pem/client
 COPY loadtest /opt/pem/loadtest
 COPY docs/street.jpg /opt/pem/docs/
-# Editable, so that it finds its picture and its folder for reports as in a checkout.
+# Editable, so that it finds its image and its folder for reports as in a checkout.
 RUN pip install --no-cache-dir --constraint /opt/pem/constraints.txt \
         /opt/pem/client -e /opt/pem/loadtest \
     && install -d -o 1000 -g 1000 /opt/pem/artifacts

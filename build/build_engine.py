@@ -59,7 +59,7 @@ def check(path: Path) -> int:
     if proof.problems:
         return 1
     print(f"operators, all supported with their types: {', '.join(kinds)}")
-    print("uint8 at the ends only; no shape depends on a picture; batches of 1 to 8 inferred")
+    print("uint8 at the ends only; no shape depends on an image; batches of 1 to 8 inferred")
     memory = graph.memory(model, proof.values)
     print(f"activations of a batch of {graph.BATCHES[-1]} as written, the largest:")
     for name, value, size in memory.largest:

@@ -1,18 +1,18 @@
 """Write the network as an ONNX file with the serving contract, and prove that it computes the same.
 
     ./run export
-    ./run export --calibration PICTURES --data FOLDER
+    ./run export --calibration IMAGES --data FOLDER
     ./run export --precision fp16 --data FOLDER
-    ./run export --precision int8 --calibration PICTURES --data FOLDER
+    ./run export --precision int8 --calibration IMAGES --data FOLDER
 
-The graph takes uint8 pictures and gives class ids, scores and an index map, see pemseg/contract.py;
+The graph takes uint8 images and gives class ids, scores and an index map, see pemseg/contract.py;
 the batch is dynamic, the size fixed. Weights that are exact in half precision are stored in half
-precision. The file is put in place only after ONNX Runtime agreed with PyTorch on every picture.
+precision. The file is put in place only after ONNX Runtime agreed with PyTorch on every image.
 
 With --calibration, the ranges of its activations are put beside it, and the server computes in INT8
 where the processor is for that. fp16 and int8 are typed graphs for TensorRT, and go to artifacts/
 with a report beside them. All these are judged against the FP32 graph: by the loss of mIoU on
-labelled pictures (FOLDER in the ADE20K layout); without them, only by how many pixels keep their
+labelled images (FOLDER in the ADE20K layout); without them, only by how many pixels keep their
 class. What loses too much is not written.
 """
 
@@ -27,7 +27,7 @@ from pathlib import Path
 import onnx
 
 from pemseg import contract
-from pemseg.accuracy import Example, labelled_in, pictures_in
+from pemseg.accuracy import Example, images_in, labelled_in
 from pemseg.activation_ranges import write_ranges
 from pemseg.calibration import CLIPPING
 from pemseg.checkpoint import CheckpointError, load_network
@@ -37,20 +37,20 @@ from pemseg.precision import PrecisionError
 from pemseg.served_graph import (
     TYPED_OPSET,
     ExportError,
-    Pictures,
-    check_pictures,
+    Images,
+    check_images,
     write_served_graph,
 )
-from pemseg.server_steps import PictureError, fit
+from pemseg.server_steps import ImageError, fit
 
-CALIBRATION_PICTURES = 32
+CALIBRATION_IMAGES = 32
 
 
 def export_form(
     network: Pem,
     precision: str,
     target: Path,
-    pictures: Pictures,
+    images: Images,
     *,
     calibration: Sequence[Path],
     examples: Sequence[Example],
@@ -60,18 +60,18 @@ def export_form(
 ) -> Path:
     """Write the "fp16" or "int8" form of `network` and its report; returns `target`.
 
-    The FP32 graph is made and checked on `pictures` first; `calibration` and `examples` are what
+    The FP32 graph is made and checked on `images` first; `calibration` and `examples` are what
     the form is made and judged on. Raises ExportError or FormError, and leaves `target` as it was.
     """
     with tempfile.TemporaryDirectory(prefix="export-") as folder:
         draft = Path(folder) / "fp32.onnx"
-        write_served_graph(network, draft, pictures, mask_stride=mask_stride, opset=TYPED_OPSET)
+        write_served_graph(network, draft, images, mask_stride=mask_stride, opset=TYPED_OPSET)
         model = onnx.load(draft)
     return write_form(
         model,
         precision,
         target,
-        calibration=[fit(path, pictures.shape[1])[0] for path in calibration],
+        calibration=[fit(path, images.shape[1])[0] for path in calibration],
         examples=examples,
         limits=limits,
         clipping=clipping,
@@ -82,16 +82,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parse(argv)
     try:
         network = load_network(options.weights)
-        pictures = check_pictures(options.picture, options.size)
+        images = check_images(options.image, options.size)
         export = _export_served if options.precision == "fp32" else _export_form
-        for path in export(network, options, pictures):
+        for path in export(network, options, images):
             print(path)
     except (
         CheckpointError,
         ExportError,
         FormError,
         OSError,
-        PictureError,
+        ImageError,
         PrecisionError,
         ValueError,
     ) as error:
@@ -100,16 +100,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _export_served(network: Pem, options: argparse.Namespace, pictures: Pictures) -> list[Path]:
-    """The graph, and its ranges where there are pictures to measure them on; returns the files."""
+def _export_served(network: Pem, options: argparse.Namespace, images: Images) -> list[Path]:
+    """The graph, and its ranges where there are images to measure them on; returns the files."""
     target = options.output or contract.ONNX_PATH
     stride = {"mask_stride": options.mask_stride}
     if options.calibration is None:
-        return [write_served_graph(network, target, pictures, **stride)]
+        return [write_served_graph(network, target, images, **stride)]
     trial = _trial(options)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
-        draft = write_served_graph(network, Path(folder) / target.name, pictures, **stride)
+        draft = write_served_graph(network, Path(folder) / target.name, images, **stride)
         ranges = write_ranges(
             draft,
             calibration=[fit(path, options.size)[0] for path in trial.calibration],
@@ -122,14 +122,14 @@ def _export_served(network: Pem, options: argparse.Namespace, pictures: Pictures
     return [target, contract.ranges_path(target)]
 
 
-def _export_form(network: Pem, options: argparse.Namespace, pictures: Pictures) -> list[Path]:
+def _export_form(network: Pem, options: argparse.Namespace, images: Images) -> list[Path]:
     """What the options of a typed form say; returns the file."""
     trial = _trial(options)
     target = export_form(
         network,
         options.precision,
         options.output or contract.ROOT / "artifacts" / f"pem-{options.precision}.onnx",
-        pictures,
+        images,
         calibration=trial.calibration,
         examples=trial.examples,
         limits=trial.limits,
@@ -149,20 +149,20 @@ class Trial:
 
 
 def _trial(options: argparse.Namespace) -> Trial:
-    calibration = [options.picture]
+    calibration = [options.image]
     if options.calibration is not None:
-        calibration = pictures_in(options.calibration, options.calibration_pictures)
+        calibration = images_in(options.calibration, options.calibration_images)
     elif options.precision == "int8":
         raise ValueError(
-            "int8 must know how large values get: give --calibration a folder of pictures like "
+            "int8 must know how large values get: give --calibration a folder of images like "
             "those to come"
         )
     if options.data is not None:
-        examples = labelled_in(options.data, options.split, options.pictures)
+        examples = labelled_in(options.data, options.split, options.images)
     else:
         examples = [Example(path) for path in calibration]
         print(
-            f"no --data: judged by the agreement on {len(examples)} unlabelled picture(s) only",
+            f"no --data: judged by the agreement on {len(examples)} unlabelled image(s) only",
             file=sys.stderr,
         )
     usual = LIMITS["fp16" if options.precision == "fp16" else "int8"]
@@ -202,7 +202,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="take the index map at this stride; change `masks` in the configurations with it",
     )
     parser.add_argument(
-        "--picture",
+        "--image",
         type=Path,
         default=contract.ROOT / "docs" / "street.jpg",
         help="what the graph is compared with PyTorch on (default: %(default)s)",
@@ -216,10 +216,10 @@ def _add_precision_options(parser: argparse.ArgumentParser) -> None:
         "--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="default: %(default)s"
     )
     group = parser.add_argument_group("options of the ranges, of fp16 and int8")
-    group.add_argument("--data", type=Path, help="labelled pictures that judge the form")
+    group.add_argument("--data", type=Path, help="labelled images that judge the form")
     group.add_argument("--split", default="validation", help="of --data; default: %(default)s")
     group.add_argument(
-        "--pictures", type=int, default=1_000_000, metavar="N", help="judge by at most N of them"
+        "--images", type=int, default=1_000_000, metavar="N", help="judge by at most N of them"
     )
     group.add_argument(
         "--max-loss",
@@ -235,12 +235,12 @@ def _add_precision_options(parser: argparse.ArgumentParser) -> None:
         f"fp16 {100 * LIMITS['fp16'].agreement:g}, int8 {100 * LIMITS['int8'].agreement:g}",
     )
     group.add_argument(
-        "--calibration", type=Path, metavar="FOLDER", help="pictures that show how large values get"
+        "--calibration", type=Path, metavar="FOLDER", help="images that show how large values get"
     )
     group.add_argument(
-        "--calibration-pictures",
+        "--calibration-images",
         type=int,
-        default=CALIBRATION_PICTURES,
+        default=CALIBRATION_IMAGES,
         metavar="N",
         help="take N of them, evenly spread; default: %(default)s",
     )

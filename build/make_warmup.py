@@ -14,7 +14,7 @@ from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[1] / "model_repository"
 SIZE = 640  # side of the network's input
-HEIGHT, WIDTH = 480, 640  # of the picture: its longer side fits without resizing
+HEIGHT, WIDTH = 480, 640  # of the image: its longer side fits without resizing
 PADDING = (124, 116, 104)
 QUERIES = 100
 # RGB, class id and score of what is drawn; the place in this list is the query.
@@ -37,7 +37,7 @@ def main() -> None:
 def warmup_files() -> dict[Path, bytes]:
     """Return what belongs into each warmup/ folder of the model repository."""
     queries = draw_street()
-    picture = paint(queries)
+    image = paint(queries)
     maps = {
         "class_ids.raw": padded([class_id for _, class_id, _ in PARTS], np.int32),
         "scores.raw": padded([score for _, _, score in PARTS], np.float32),
@@ -46,10 +46,10 @@ def warmup_files() -> dict[Path, bytes]:
     }
     files = {
         "pem_preprocess": {
-            "street.jpg.bytes": with_length(encode(picture, "JPEG")),
-            "street.png.bytes": with_length(encode(picture, "PNG")),
+            "street.jpg.bytes": with_length(encode(image, "JPEG")),
+            "street.png.bytes": with_length(encode(image, "PNG")),
         },
-        "pem_network": {"fitted_image.raw": on_square(picture, PADDING).tobytes()},
+        "pem_network": {"fitted_image.raw": on_square(image, PADDING).tobytes()},
         "pem_postprocess": maps,
         "pem_render": maps,
     }
@@ -91,10 +91,10 @@ def padded(values: list[int] | list[float], kind: type[np.int32] | type[np.float
     return np.pad(np.array(values, kind), (0, QUERIES - len(values))).tobytes()
 
 
-def encode(picture: npt.NDArray[np.uint8], kind: str) -> bytes:
+def encode(image: npt.NDArray[np.uint8], kind: str) -> bytes:
     """Return the bytes of an image file."""
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, kind)
+    Image.fromarray(image).save(file, kind)
     return file.getvalue()
 
 

@@ -34,7 +34,7 @@ from pemseg.focoos_graph import (
     recognise,
     wrap,
 )
-from pemseg.served_graph import CHECKED_BATCHES, Agreement, Pictures, check_pictures
+from pemseg.served_graph import CHECKED_BATCHES, Agreement, Images, check_images
 
 METADATA_FILES = ("focoos_metadata.json", "model_info.json")  # of SDK 0.9, of 0.25
 
@@ -47,19 +47,19 @@ class WrapError(RuntimeError):
     """The wrapped graph does not answer what the graph inside it answers."""
 
 
-def wrap_focoos(source: Path, target: Path, pictures: Pictures, *, bgr: bool = False) -> Path:
+def wrap_focoos(source: Path, target: Path, images: Images, *, bgr: bool = False) -> Path:
     """Write the graph of `source` with the contract's tensors to `target`; returns `target`.
 
-    `pictures` (8 or more, S, S, 3) uint8 RGB are what both graphs are compared on. `bgr` feeds
+    `images` (8 or more, S, S, 3) uint8 RGB are what both graphs are compared on. `bgr` feeds
     the inner graph blue first. Raises ForeignGraphError for a graph that is not the SDK's and
     WrapError for one that does not survive the wrapping; `target` then stays as it was.
     """
-    size = pictures.shape[1]
+    size = images.shape[1]
     check_class_names(source.parent)
     model = load(source)
     answer = open_raw(source, model, size, bgr=bgr)
-    form = recognise(answer(pictures[0]), size)
-    expected = [read(form, answer(picture), size) for picture in pictures]
+    form = recognise(answer(images[0]), size)
+    expected = [read(form, answer(image), size) for image in images]
     wrapped = wrap(model, form, size=size, map_size=expected[0][2].shape[1], bgr=bgr)
     _describe(wrapped, source, form, bgr=bgr)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def wrap_focoos(source: Path, target: Path, pictures: Pictures, *, bgr: bool = F
         draft = Path(folder) / target.name
         onnx.save(wrapped, draft)
         for count in CHECKED_BATCHES:
-            agreement = compare(draft, pictures[:count], expected[:count])
+            agreement = compare(draft, images[:count], expected[:count])
             print(f"{form}, batch {count}: {agreement}", file=sys.stderr)
             if not agreement.good:
                 raise WrapError(f"the wrapped graph differs from the graph inside it: {agreement}")
@@ -86,9 +86,9 @@ def load(source: Path) -> onnx.ModelProto:
 def open_raw(
     source: Path, model: onnx.ModelProto, size: int, *, bgr: bool
 ) -> Callable[[NDArray[np.uint8]], Outputs]:
-    """The SDK's graph itself: takes one picture (S, S, 3) and feeds it as the SDK would."""
-    image = image_input(model, size)
-    kind = onnx.helper.tensor_dtype_to_np_dtype(image.type.tensor_type.elem_type)
+    """The SDK's graph itself: takes one image (S, S, 3) and feeds it as the SDK would."""
+    tensor = image_input(model, size)
+    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.type.tensor_type.elem_type)
     try:
         session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own classes; any of them means the same here
@@ -96,9 +96,9 @@ def open_raw(
         raise ForeignGraphError(f"the graph must load in ONNX Runtime: {reason}") from error
     names = [output.name for output in session.get_outputs()]
 
-    def answer(picture: NDArray[np.uint8]) -> Outputs:
-        planes = np.moveaxis(picture[:, :, ::-1] if bgr else picture, 2, 0)  # (3, S, S)
-        answers = session.run(names, {image.name: np.ascontiguousarray(planes[None], kind)})
+    def answer(image: NDArray[np.uint8]) -> Outputs:
+        planes = np.moveaxis(image[:, :, ::-1] if bgr else image, 2, 0)  # (3, S, S)
+        answers = session.run(names, {tensor.name: np.ascontiguousarray(planes[None], kind)})
         return dict(zip(names, answers, strict=True))
 
     return answer
@@ -132,8 +132,8 @@ def enlarge(values: NDArray[np.float32], size: int, axis: int) -> NDArray[np.flo
     return between
 
 
-def compare(path: Path, batch: Pictures, expected: Sequence[Answers]) -> Agreement:
-    """Run `batch` (B, S, S, 3) through the wrapped file, against each picture's own answers."""
+def compare(path: Path, batch: Images, expected: Sequence[Answers]) -> Agreement:
+    """Run `batch` (B, S, S, 3) through the wrapped file, against each image's own answers."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it would print is in the error
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -149,7 +149,7 @@ def compare(path: Path, batch: Pictures, expected: Sequence[Answers]) -> Agreeme
     )
     if class_ids.shape != true_ids.shape or masks.shape != true_masks.shape:
         raise WrapError(
-            f"the graph must answer each picture of a batch; {len(batch)} pictures gave class ids "
+            f"the graph must answer each image of a batch; {len(batch)} images gave class ids "
             f"{class_ids.shape}; export it with an open batch dimension"
         )
     return Agreement(
@@ -204,15 +204,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="feed it blue first, as SDK 0.9 did; its mean and deviation are in RGB order",
     )
     parser.add_argument(
-        "--picture",
+        "--image",
         type=Path,
         default=contract.ROOT / "docs" / "street.jpg",
         help="what the two graphs are compared on (default: %(default)s)",
     )
     options = parser.parse_args(argv)
     try:
-        pictures = check_pictures(options.picture, contract.IMAGE_SIZE)
-        print(wrap_focoos(options.model, options.output, pictures, bgr=options.bgr))
+        images = check_images(options.image, contract.IMAGE_SIZE)
+        print(wrap_focoos(options.model, options.output, images, bgr=options.bgr))
     except (ValueError, WrapError, OSError, *ONNX_ERRORS) as error:
         print(f"wrap-onnx: {error}", file=sys.stderr)
         return 1

@@ -3,7 +3,7 @@
     locust -f loadtest/locustfile.py --headless --users 64 --spawn-rate 100 --rate 20
 
 All decisions are in pem_loadtest; here they are tied to locust's events. Users are the pool of
-those who can wait for an answer; when pictures are sent is the conductor's plan.
+those who can wait for an answer; when images are sent is the conductor's plan.
 """
 
 import sys
@@ -78,7 +78,7 @@ def remember(exit_code, **_):
 
 
 class Sender(User):
-    """One who sends a picture and waits for its answer."""
+    """One who sends an image and waits for its answer."""
 
     def on_start(self):
         self.client = self.environment.party.connect(self.environment.host)

@@ -18,14 +18,14 @@ THRESHOLD = 0.5
 Geometry = tuple[int, int, int, int]  # height, width, fitted height, fitted width
 
 
-def read_picture(data: bytes) -> tuple[NDArray[np.uint8], Geometry]:
-    """Decode a picture and fit it into (640, 640, 3) RGB at the top left."""
-    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
-    scale = SIZE / max(picture.size)
-    width, height = round(picture.width * scale), round(picture.height * scale)
+def read_image(data: bytes) -> tuple[NDArray[np.uint8], Geometry]:
+    """Decode an image and fit it into (640, 640, 3) RGB at the top left."""
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    scale = SIZE / max(image.size)
+    width, height = round(image.width * scale), round(image.height * scale)
     square = Image.new("RGB", (SIZE, SIZE), PIXEL_MEAN)
-    square.paste(picture.resize((width, height), Image.Resampling.BILINEAR), (0, 0))
-    return np.asarray(square), (picture.height, picture.width, height, width)
+    square.paste(image.resize((width, height), Image.Resampling.BILINEAR), (0, 0))
+    return np.asarray(square), (image.height, image.width, height, width)
 
 
 def detections(
@@ -35,7 +35,7 @@ def detections(
     geometry: Geometry,
     labels: list[str],
 ) -> dict[str, Any]:
-    """The answer for one picture.
+    """The answer for one image.
 
     `class_ids` (Q,), `scores` (Q,), `masks` (640, 640) of query indices.
     """

@@ -1,4 +1,4 @@
-"""Whether two servers found the same in a picture, and by how much they differ.
+"""Whether two servers found the same in an image, and by how much they differ.
 
 Servers compute in different precisions and, by batches, in different orders. A detection close to
 the threshold may so be there or not; what is well above it must be there.

@@ -42,11 +42,11 @@ def open_engine(repository: Path) -> Network:
     return engine
 
 
-def loop(engine: Network, pictures: NDArray[np.uint8], seconds: float) -> Looped:
+def loop(engine: Network, images: NDArray[np.uint8], seconds: float) -> Looped:
     """Call the engine with the batch (N, 640, 640, 3) for `seconds`, after one call uncounted."""
-    engine(pictures)
-    images, cpu, start = 0, time.process_time(), time.perf_counter()
+    engine(images)
+    count, cpu, start = 0, time.process_time(), time.perf_counter()
     while time.perf_counter() - start < seconds:
-        engine(pictures)
-        images += len(pictures)
-    return Looped(images, time.perf_counter() - start, time.process_time() - cpu)
+        engine(images)
+        count += len(images)
+    return Looped(count, time.perf_counter() - start, time.process_time() - cpu)

@@ -11,7 +11,7 @@ from pemseg import ServingPem, contract, load_network
 from pemseg.server_steps import has_int8, open_network, this_processor
 
 from .cli import BenchError
-from .forms import NAIVE, REFERENCE, SERVED_FORMS, Absent, Answers, Form, Network, Pictures, Sources
+from .forms import NAIVE, REFERENCE, SERVED_FORMS, Absent, Answers, Form, Images, Network, Sources
 from .naive_graph import naive_of
 
 
@@ -38,7 +38,7 @@ def _why_not(sources: Sources, precision: str) -> str | None:
             return "needs a processor with INT8 dot products"
         ranges = contract.ranges_path(sources.graph)
         if not ranges.is_file():
-            return f"needs {ranges}; make it with ./run export --calibration PICTURES"
+            return f"needs {ranges}; make it with ./run export --calibration IMAGES"
     if precision == "bf16" and not this_processor().bf16:
         return "needs a processor that computes in BF16"
     return None
@@ -51,8 +51,8 @@ def onnx_runtime(graph: Path, threads: int) -> Network:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
-    def answer(pictures: Pictures) -> Answers:
-        class_ids, scores, masks = session.run(list(contract.OUTPUTS), {contract.IMAGE: pictures})
+    def answer(images: Images) -> Answers:
+        class_ids, scores, masks = session.run(list(contract.OUTPUTS), {contract.IMAGE: images})
         return class_ids, scores, masks
 
     return answer
@@ -70,8 +70,8 @@ def openvino_form(sources: Sources, precision: str) -> Network:
     except ValueError as error:
         raise BenchError(str(error)) from None
 
-    def answer(pictures: Pictures) -> Answers:
-        class_ids, scores, masks = (np.array(value) for value in network(pictures))
+    def answer(images: Images) -> Answers:
+        class_ids, scores, masks = (np.array(value) for value in network(images))
         return class_ids, scores, masks
 
     return answer
@@ -83,9 +83,9 @@ def pytorch(sources: Sources) -> Network:
     size = contract.IMAGE_SIZE
     network = ServingPem(load_network(sources.weights), size, size).eval()
 
-    def answer(pictures: Pictures) -> Answers:
+    def answer(images: Images) -> Answers:
         with torch.inference_mode():
-            class_ids, scores, masks = network(torch.from_numpy(pictures))
+            class_ids, scores, masks = network(torch.from_numpy(images))
         return class_ids.numpy(), scores.numpy(), masks.numpy()
 
     return answer

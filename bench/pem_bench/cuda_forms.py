@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pemseg import ServingPem, contract, load_network
 
-from .forms import Absent, Answers, Form, Network, Pictures, Sources
+from .forms import Absent, Answers, Form, Images, Network, Sources
 from .half_precision import HalfPem
 
 NAME = "PyTorch FP16, CUDA graph"
@@ -64,18 +64,18 @@ def recorded(launch: Launch) -> Launch:
 def for_each_size(prepare: Callable[[Tensor], Launch]) -> Network:
     """A network that is prepared at the first batch of each size, with buffers that stay.
 
-    `prepare` gets the pictures' place on the GPU and returns what computes from there.
+    `prepare` gets the images' place on the GPU and returns what computes from there.
     """
     ready: dict[int, tuple[Tensor, Tensor, Launch]] = {}
 
-    def answer(pictures: Pictures) -> Answers:
-        if len(pictures) not in ready:
+    def answer(images: Images) -> Answers:
+        if len(images) not in ready:
             pinned = DEVICE == "cuda"  # only then does copying not wait
-            waiting = torch.empty(pictures.shape, dtype=torch.uint8, pin_memory=pinned)
-            image = torch.zeros(pictures.shape, dtype=torch.uint8, device=DEVICE)
-            ready[len(pictures)] = waiting, image, prepare(image)
-        waiting, image, launch = ready[len(pictures)]
-        np.copyto(waiting.numpy(), pictures)
+            waiting = torch.empty(images.shape, dtype=torch.uint8, pin_memory=pinned)
+            image = torch.zeros(images.shape, dtype=torch.uint8, device=DEVICE)
+            ready[len(images)] = waiting, image, prepare(image)
+        waiting, image, launch = ready[len(images)]
+        np.copyto(waiting.numpy(), images)
         image.copy_(waiting, non_blocking=True)
         class_ids, scores, masks = (output.cpu().numpy() for output in launch())  # waits
         return class_ids, scores, masks

@@ -1,4 +1,4 @@
-"""Serve pictures with this repository and with the peers, in turns, and compare them end to end.
+"""Serve images with this repository and with the peers, in turns, and compare them end to end.
 
     ./run bench end-to-end                              # ours and every peer; about six minutes
     ./run bench end-to-end --only ours fastapi-ours     # some of them
@@ -30,7 +30,7 @@ from .report import write_json
 from .systems import Kind, System, kinds
 
 FOLDER = contract.ROOT / "artifacts" / "bench"
-PICTURE = contract.ROOT / "docs" / "street.jpg"
+IMAGE = contract.ROOT / "docs" / "street.jpg"
 PEER_PACKAGES = ("nvidia-pytriton", "fastapi", "uvicorn", "litserve")
 WARM_UP = 24  # requests: three full batches, so that every size of a batch was seen
 
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """What every measurement of a served system has."""
-    parser.add_argument("--picture", type=Path, default=PICTURE, help="default: %(default)s")
+    parser.add_argument("--image", type=Path, default=IMAGE, help="default: %(default)s")
     parser.add_argument(
         "--output", type=Path, default=FOLDER, help="folder of JSON and plot (default: %(default)s)"
     )
@@ -86,17 +86,17 @@ def run(options: argparse.Namespace) -> None:
     if min(options.rounds, *options.in_flight) < 1 or options.turn_seconds <= 0:
         raise BenchError("--rounds, --in-flight and --turn-seconds must be above 0")
     machine = describe_machine()
-    picture = options.picture.read_bytes()
+    image = options.image.read_bytes()
     with tempfile.TemporaryDirectory(prefix="pem-bench-") as scratch:
         every = kinds(Path(scratch))
         chosen = [every[name] for name in options.only or every]
-        found = measure_all(chosen, picture, options)
+        found = measure_all(chosen, image, options)
     content = {
         "machine": machine,
         "packages": {name: installed(name) for name in PEER_PACKAGES},
         "settings": {
-            "picture": options.picture.name,
-            "bytes": len(picture),
+            "image": options.image.name,
+            "bytes": len(image),
             "rounds": options.rounds,
             "turn_seconds": options.turn_seconds,
         },
@@ -118,7 +118,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def measure_all(
-    chosen: Sequence[Kind], picture: bytes, options: argparse.Namespace
+    chosen: Sequence[Kind], image: bytes, options: argparse.Namespace
 ) -> dict[str, Measured]:
     """Every round of every system; the first answer of the first system is the reference."""
     found = {kind.name: Measured({}) for kind in chosen}
@@ -128,7 +128,7 @@ def measure_all(
         for kind in order:
             say(f"round {number + 1} of {options.rounds}: {kind.name} ...")
             with ExitStack() as stack:
-                system = kind.start(stack, picture)
+                system = kind.start(stack, image)
                 answer = ask_once(next(iter(system.lanes.values())))
                 reference = reference or answer
                 seen = found[kind.name]

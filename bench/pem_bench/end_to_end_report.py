@@ -20,7 +20,7 @@ def end_to_end_text(content: Mapping[str, Any]) -> str:
     lines = [
         machine_line(content["machine"]),
         versions,
-        f"{settings['picture']} ({settings['bytes']:,} bytes); {settings['rounds']} turns of "
+        f"{settings['image']} ({settings['bytes']:,} bytes); {settings['rounds']} turns of "
         f"{settings['turn_seconds']:g} s; one client process, so many requests in flight:",
     ]
     for title, cell in CELLS.items():

@@ -3,7 +3,7 @@
     ./run bench engine                      # minutes; wants a machine with nothing else to do
     ./run bench engine --roofline           # measures nothing: the T4's bound, part by part
 
-A time is one call: pictures in the processor's memory to answers in the processor's memory, one
+A time is one call: images in the processor's memory to answers in the processor's memory, one
 batch at a time. The forms take turns in rounds; the times are the median and the first and last
 tenth of all calls. Before that, each form's answers are compared with ONNX Runtime's. The naive
 graph is the network exported as written, all masks enlarged. The machine's own peak is what large
@@ -32,8 +32,8 @@ from .forms import (
     Agreement,
     Answers,
     Form,
+    Images,
     Network,
-    Pictures,
     Sources,
     agreement,
     find_forms,
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how long a turn lasts at least; two calls are always counted (default: 0.5)",
     )
     parser.add_argument(
-        "--picture", type=Path, default=contract.ROOT / "docs" / "street.jpg", help="what is seen"
+        "--image", type=Path, default=contract.ROOT / "docs" / "street.jpg", help="what is seen"
     )
     parser.add_argument("--roofline", action="store_true", help="only the bound; measures nothing")
     parser.add_argument(
@@ -94,13 +94,13 @@ def run(options: argparse.Namespace) -> None:
     machine = describe_machine()
     sources = Sources(options.graph, options.weights, options.engine, options.threads)
     present, absent = choose(find_forms(sources), options.only)
-    pictures = views(options.picture, max(options.batches))
+    images = views(options.image, max(options.batches))
     networks = open_all(present)
-    agreements = compare_all(networks, pictures[:1])
+    agreements = compare_all(networks, images[:1])
     results = []
     for batch in options.batches:
         say(f"batch {batch} ...")
-        results += measure(networks, pictures[:batch], options.rounds, options.turn_seconds)
+        results += measure(networks, images[:batch], options.rounds, options.turn_seconds)
     peaks = peaks_of(present, options.threads)
     flop = sum(cost.flop for cost in bounds[ROOFLINE_BATCH]) / ROOFLINE_BATCH
     found = standings(results, NAIVE, flop, peaks)
@@ -148,11 +148,11 @@ def choose(forms: Sequence[Form | Absent], only: str | None) -> tuple[list[Form]
     return present, absent
 
 
-def views(path: Path, count: int) -> Pictures:
-    """`count` different pictures (count, 640, 640, 3) from one: shifted a little each."""
+def views(path: Path, count: int) -> Images:
+    """`count` different images (count, 640, 640, 3) from one: shifted a little each."""
     size = contract.IMAGE_SIZE
-    with Image.open(path) as picture:
-        plain = np.asarray(picture.convert("RGB").resize((size, size)))
+    with Image.open(path) as image:
+        plain = np.asarray(image.convert("RGB").resize((size, size)))
     return np.stack([np.roll(plain, 37 * number, axis=1) for number in range(count)])
 
 
@@ -164,9 +164,9 @@ def open_all(forms: Sequence[Form]) -> dict[str, Network]:
     return networks
 
 
-def compare_all(networks: dict[str, Network], pictures: Pictures) -> dict[str, Agreement]:
-    """Each form against ONNX Runtime, on the same pictures; empty where that does not run."""
-    answers: dict[str, Answers] = {name: answer(pictures) for name, answer in networks.items()}
+def compare_all(networks: dict[str, Network], images: Images) -> dict[str, Agreement]:
+    """Each form against ONNX Runtime, on the same images; empty where that does not run."""
+    answers: dict[str, Answers] = {name: answer(images) for name, answer in networks.items()}
     reference = answers.get(REFERENCE)
     if reference is None:
         return {}
@@ -185,11 +185,11 @@ def peaks_of(forms: Sequence[Form], threads: int) -> dict[str, float]:
 
 
 def measure(
-    networks: dict[str, Network], pictures: Pictures, rounds: int, turn_seconds: float
+    networks: dict[str, Network], images: Images, rounds: int, turn_seconds: float
 ) -> list[Result]:
-    calls = {name: lambda answer=answer: answer(pictures) for name, answer in networks.items()}
+    calls = {name: lambda answer=answer: answer(images) for name, answer in networks.items()}
     seconds = take_turns(calls, rounds=rounds, turn_seconds=turn_seconds)
-    return [Result(name, len(pictures), spread(times)) for name, times in seconds.items()]
+    return [Result(name, len(images), spread(times)) for name, times in seconds.items()]
 
 
 def say(text: str) -> None:

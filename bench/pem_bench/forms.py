@@ -1,6 +1,6 @@
 """The forms in which the network can run: which this machine has, and why not the others.
 
-A form, once opened, answers a batch of pictures (B, H, W, 3) uint8 with class_ids (B, Q), scores
+A form, once opened, answers a batch of images (B, H, W, 3) uint8 with class_ids (B, Q), scores
 (B, Q) and masks (B, H, W), from memory of the processor to memory of the processor.
 """
 
@@ -25,9 +25,9 @@ SERVED_FORMS = {
 
 ENGINE_PATH = contract.ONNX_PATH.with_suffix(".plan")
 
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 Answers = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.uint8]]
-Network = Callable[[Pictures], Answers]
+Network = Callable[[Images], Answers]
 
 
 @dataclass(frozen=True)

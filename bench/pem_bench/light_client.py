@@ -1,6 +1,6 @@
 """The load of `./run bench steps`: one question, asked again and again, in a process of its own.
 
-    python -m pem_bench.light_client HOST:PORT PICTURE --in-flight 8 --seconds 10
+    python -m pem_bench.light_client HOST:PORT IMAGE --in-flight 8 --seconds 10
 
 The request's bytes are made once. Every 50th answer is read and must say what the first one said.
 Standard output is one JSON object.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .load import Answered, closed_loop
-from .wires import ENSEMBLE, encoded_picture, triton_grpc
+from .wires import ENSEMBLE, encoded_image, triton_grpc
 
 READ_EVERY = 50
 
@@ -38,14 +38,12 @@ class Sample:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("address")
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     parser.add_argument("--in-flight", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args()
     sample = Sample()
-    open_ask = triton_grpc(
-        options.address, ENSEMBLE, *encoded_picture(options.picture.read_bytes())
-    )
+    open_ask = triton_grpc(options.address, ENSEMBLE, *encoded_image(options.image.read_bytes()))
     answered = closed_loop(
         open_ask, sample.check, in_flight=options.in_flight, seconds=options.seconds
     )

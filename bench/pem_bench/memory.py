@@ -4,8 +4,8 @@
     ./run bench memory --requests 100000    # a longer run with the stand-in
 
 The sum of all its processes: resident pages, those that several share counted once (PSS); beside
-it, counted in each (RSS). First the real network, kept busy by requests of 8 pictures each; then so
-many requests that a leak would show, with a network that answers from memory and a tiny picture, so
+it, counted in each (RSS). First the real network, kept busy by requests of 8 images each; then so
+many requests that a leak would show, with a network that answers from memory and a tiny image, so
 that they take a minute. Growth is the slope over the second half of the requests.
 """
 
@@ -38,9 +38,9 @@ from .systems import REPOSITORY, System, start_ours
 GOAL_MB = 2000.0
 GROWTH_GOAL = 0.01  # of the peak, over the second half: below that it is the allocator's breathing
 SAMPLE_S = 0.25
-LARGEST = 8  # pictures in a request, at most
+LARGEST = 8  # images in a request, at most
 IN_FLIGHT = 16  # requests to the stand-in, which batches them: twice the largest batch
-FULL_IN_FLIGHT = 3  # requests of 8 pictures to the network
+FULL_IN_FLIGHT = 3  # requests of 8 images to the network
 STAND_IN = Cost(fixed_ms=30, per_image_ms=0)  # so that batches are full
 TINY = (64, 48)
 
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--requests", type=int, default=10_000, help="to the stand-in (default: 10000)"
     )
     parser.add_argument(
-        "--real-requests", type=int, default=60, help="of 8 pictures, to the network (default: 60)"
+        "--real-requests", type=int, default=60, help="of 8 images, to the network (default: 60)"
     )
     add_common_arguments(parser)
 
@@ -61,10 +61,10 @@ def run(options: argparse.Namespace) -> None:
             f"--requests must be {2 * IN_FLIGHT} or more, --real-requests {2 * FULL_IN_FLIGHT}"
         )
     machine = describe_machine()
-    street = options.picture.read_bytes()
+    street = options.image.read_bytes()
     runs = {"network": measure(REPOSITORY, street, options.real_requests, FULL_IN_FLIGHT, LARGEST)}
     with stand_in_repository(REPOSITORY, STAND_IN) as repository:
-        runs["stand-in"] = measure(repository, tiny_picture(), options.requests, IN_FLIGHT)
+        runs["stand-in"] = measure(repository, tiny_image(), options.requests, IN_FLIGHT)
     print(memory_text(machine, runs))
     content = {"machine": machine, "goal_mb": GOAL_MB, "runs": runs}
     print(write_json(options.output / "memory.json", content))
@@ -72,12 +72,12 @@ def run(options: argparse.Namespace) -> None:
 
 
 def measure(
-    repository: Path, picture: bytes, requests: int, in_flight: int, images: int = 1
+    repository: Path, image: bytes, requests: int, in_flight: int, images: int = 1
 ) -> dict[str, Any]:
     """Serve `repository`, send requests of so many `images`, note what its processes hold."""
     say(f"{requests} requests to {repository} ...")
     with ExitStack() as stack:
-        system = start_ours(stack, picture, repository, images)
+        system = start_ours(stack, image, repository, images)
         at_rest = memory(system.pids)
         check, answered = counted(checker(ask_once(system.lanes["grpc"])))
         with Sampler(system, answered) as sampler:
@@ -172,7 +172,7 @@ def parse_mean_batch(metrics: str) -> float:
     return images / max(1.0, batches)
 
 
-def tiny_picture() -> bytes:
+def tiny_image() -> bytes:
     file = io.BytesIO()
     Image.linear_gradient("L").resize(TINY).convert("RGB").save(file, "JPEG")
     return file.getvalue()

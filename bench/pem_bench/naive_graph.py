@@ -1,7 +1,7 @@
 """The network exported as it is written, with the outputs of the served graph: what the work saves.
 
 Nothing is rearranged: every layer's own mask product is enlarged or shrunk where the paper says so,
-and at the end all hundred masks are enlarged to the size of the picture and compared there.
+and at the end all hundred masks are enlarged to the size of the image and compared there.
 """
 
 import warnings

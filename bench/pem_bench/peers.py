@@ -36,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     cores = len(os.sched_getaffinity(0))
-    machine, picture = describe_machine(), options.picture.read_bytes()
+    machine, image = describe_machine(), options.image.read_bytes()
     rows = [
-        measure(name, start, picture, workers, threads, options.turn_seconds)
+        measure(name, start, image, workers, threads, options.turn_seconds)
         for name, start in PEERS.items()
         for workers, threads in sorted({(1, cores), (1, 1), (cores, 1)})
     ]
@@ -47,12 +47,12 @@ def run(options: argparse.Namespace) -> None:
 
 
 def measure(
-    name: str, start: Start, picture: bytes, workers: int, threads: int, seconds: float
+    name: str, start: Start, image: bytes, workers: int, threads: int, seconds: float
 ) -> dict[str, Any]:
     """Images a second of one peer with these settings, by requests in flight."""
     say(f"{name}: {workers} workers, {threads} threads each ...")
     with ExitStack() as stack:
-        lane = start(stack, picture, workers=workers, threads=threads).lanes["http"]
+        lane = start(stack, image, workers=workers, threads=threads).lanes["http"]
         check = checker(ask_once(lane))
         closed_loop(lane, check, in_flight=max(IN_FLIGHT), requests=WARM_UP)
         speeds = {

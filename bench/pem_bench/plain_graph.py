@@ -18,7 +18,7 @@ INPUT, OUTPUTS = "image", ("class_logits", "mask_logits")
 
 
 class PlainPem(nn.Module):
-    """Normalised pictures (B, 3, H, W) to class logits (B, Q, K + 1), masks (B, Q, H/4, W/4).
+    """Normalised images (B, 3, H, W) to class logits (B, Q, K + 1), masks (B, Q, H/4, W/4).
 
     Without `Pem.normalise`: the tutorial normalises in its preprocessing.
     """

@@ -42,7 +42,7 @@ def speed_text(
         for result in (r for r in results if r.form == name):
             lines.append(_speed_line(result, width))
     if agreements:
-        lines += ["", "Against ONNX Runtime FP32, on one picture:"]
+        lines += ["", "Against ONNX Runtime FP32, on one image:"]
         lines += [
             f"{name:{width}}  class ids {found.class_ids:.1%}, scores within {found.scores:.1e}, "
             f"pixels {found.masks:.3%}"

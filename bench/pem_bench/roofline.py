@@ -40,7 +40,7 @@ T4 = Device("T4", {"fp32": 8.1e12, "fp16": 65e12, "int8": 130e12}, 320e9)
 
 # The parts of the network, by the names of the nodes; the first that fits.
 SECTIONS = {
-    "picture: layout, normalisation": r"/(Transpose|Cast|Sub|Div)",
+    "image: layout, normalisation": r"/(Transpose|Cast|Sub|Div)",
     "stem, to 1/2": r"/backbone/features\.0/",
     "stem, to 1/4": r"/backbone/features\.1/",
     "backbone, from 1/4 to 1/8": r"/backbone/features\.2/(conv_list\.0|avd_layer|skip)",
@@ -128,7 +128,7 @@ def _arithmetic(kernel: Kernel, precision: str) -> str:
 
 def _widths(graph: Kernels, precision: str) -> Callable[[str], int]:
     """Bytes of an element of each tensor in memory."""
-    small: set[str] = set()  # in INT8: what convolutions read, but for pictures, and write
+    small: set[str] = set()  # in INT8: what convolutions read, but for images, and write
     if precision == "int8":
         for kernel in graph.kernels:
             if CONVOLUTIONS.intersection(kernel.operations):

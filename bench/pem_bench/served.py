@@ -32,7 +32,7 @@ Turn = dict[str, Any]  # what light_client tells, and `spent`: CPU seconds by pr
 class Load:
     """How each form is asked: `rounds` turns of `turn_seconds`."""
 
-    picture: Path
+    image: Path
     in_flight: int
     rounds: int
     turn_seconds: float
@@ -93,7 +93,7 @@ def take_turn(server: TritonServer, processes: Mapping[int, str], load: Load) ->
 
 def ask(server: TritonServer, load: Load, seconds: float) -> Turn:
     """Load the server by the light client; BenchError when it answers anything but its answer."""
-    command = [sys.executable, "-m", "pem_bench.light_client", server.grpc_url, str(load.picture)]
+    command = [sys.executable, "-m", "pem_bench.light_client", server.grpc_url, str(load.image)]
     options = [f"--in-flight={load.in_flight}", f"--seconds={seconds}"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     if done.returncode:

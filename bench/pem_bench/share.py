@@ -7,7 +7,7 @@ steps around it take processor time that the engine cannot have, so what could b
 
     1 / (1 / bare + steps' processor time an image / cores)
 
-images a second. Then pictures arrive at 80% of the saturated rate, at first evenly, then as a
+images a second. Then images arrive at 80% of the saturated rate, at first evenly, then as a
 Poisson process. Beside their latencies stand those of an ideal server: one that takes 1 / saturated
 rate for each of the same arrivals, in order, with no jitter. By queueing theory its p99 is about
 five times its median when arrivals are Poisson's, so nobody can stay under three there.
@@ -70,9 +70,9 @@ def run(options: argparse.Namespace) -> None:
     if min(options.rounds, options.in_flight, options.turn_seconds, options.open_seconds) <= 0:
         raise BenchError("all numbers must be above 0")
     machine = describe_machine()
-    picture = options.picture.read_bytes()
+    image = options.image.read_bytes()
     with ExitStack() as stack:
-        system = start_ours(stack, picture)
+        system = start_ours(stack, image)
         share = measure_share(system, options)
         rate = LOAD * share.saturated
         paced = {
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> None:
 
 def measure_share(system: System, options: argparse.Namespace) -> Share:
     """The bare engine at each batch size and the saturated ensemble take turns."""
-    engine, pictures = open_engine(REPOSITORY), views(options.picture, max(BATCHES))
+    engine, images = open_engine(REPOSITORY), views(options.image, max(BATCHES))
     lane = system.lanes["grpc"]
     check = checker(ask_once(lane))
     closed_loop(lane, check, in_flight=options.in_flight, requests=WARM_UP)
@@ -102,7 +102,7 @@ def measure_share(system: System, options: argparse.Namespace) -> Share:
     for number in range(options.rounds):
         say(f"round {number + 1} of {options.rounds} ...")
         for batch, loops in bare.items():
-            loops.append(loop(engine, pictures[:batch], options.turn_seconds / len(BATCHES)))
+            loops.append(loop(engine, images[:batch], options.turn_seconds / len(BATCHES)))
         before = seconds_by_role(system.pids)
         turns.append(
             closed_loop(lane, check, in_flight=options.in_flight, seconds=options.turn_seconds)
@@ -143,8 +143,8 @@ def share_of(
 
 
 def measure_paced(system: System, rate: float, offsets: Sequence[float]) -> dict[str, Any]:
-    """Latencies over gRPC of pictures sent at `offsets`, in seconds, and of the ideal server."""
-    say(f"{len(offsets)} pictures, {rate:.1f} a second ...")
+    """Latencies over gRPC of images sent at `offsets`, in seconds, and of the ideal server."""
+    say(f"{len(offsets)} images, {rate:.1f} a second ...")
     lane = system.lanes["grpc"]
     answered = open_loop(lane, checker(ask_once(lane)), offsets)
     ideal = ideal_latencies(offsets, LOAD / rate)
@@ -185,7 +185,7 @@ def _paced_text(name: str, paced: dict[str, Any]) -> str:
     return "\n".join(
         [
             "",
-            f"{paced['rate']:.1f} pictures a second ({LOAD:.0%}), {name} arrivals, "
+            f"{paced['rate']:.1f} images a second ({LOAD:.0%}), {name} arrivals, "
             f"{paced['sent']} sent, {paced['failed']} failed:",
             f"  p50 {paced['p50_ms']:.0f} ms, p95 {paced['p95_ms']:.0f}, p99 "
             f"{paced['p99_ms']:.0f}: {paced['ratio']:.1f} times the median (goal: under "

@@ -1,4 +1,4 @@
-"""What the steps around the network could be made of: the choices of each stage, on one picture.
+"""What the steps around the network could be made of: the choices of each stage, on one image.
 
 The served choice comes first. Every other one says how far its result is from that one's. Packages
 that the server does without are optional here: `pip install -c constraints.txt -e 'bench[steps]'`.
@@ -51,7 +51,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the network said of one picture."""
+    """What the network said of one image."""
 
     class_ids: NDArray[np.int32]  # (Q,)
     scores: NDArray[np.float32]  # (Q,)
@@ -84,7 +84,7 @@ def load_step(repository: Path, model: str, module: str) -> ModuleType:
 
 
 def stages(encoded: bytes, recorded: Recorded, repository: Path) -> Iterator[Stage]:
-    """Every stage for one encoded picture, from its bytes to the answer."""
+    """Every stage for one encoded image, from its bytes to the answer."""
     packages, _ = optional_packages()
     preprocessing = load_step(repository, "pem_preprocess", "preprocessing")
     postprocessing = load_step(repository, "pem_postprocess", "postprocessing")
@@ -99,9 +99,9 @@ def preparing(
     encoded: bytes, step: ModuleType, limits: Any, packages: dict[str, Any]
 ) -> Iterator[Stage]:
     """Decoding, fitting, and both together, where a decoder may scale."""
-    picture, _ = step.decode(encoded, limits)
-    pixels, square = np.asarray(picture), np.empty((SIZE, SIZE, 3), np.uint8)
-    _, _, height, width = step.fit(picture, square)
+    image, _ = step.decode(encoded, limits)
+    pixels, square = np.asarray(image), np.empty((SIZE, SIZE, 3), np.uint8)
+    _, _, height, width = step.fit(image, square)
 
     def placed(fitted: NDArray[np.uint8]) -> NDArray[np.uint8]:
         square[:height, :width] = fitted
@@ -114,7 +114,7 @@ def preparing(
         return square
 
     def coloured() -> NDArray[np.uint8]:
-        step.fit(picture, square)
+        step.fit(image, square)
         square[:height, width:] = step.PIXEL_MEAN
         square[height:] = step.PIXEL_MEAN
         return square
@@ -122,7 +122,7 @@ def preparing(
     padding = np.tile(np.array(step.PIXEL_MEAN, np.uint8), (SIZE, 1))
     decode: Calls = {"Pillow": lambda: np.asarray(step.decode(encoded, limits)[0])}
     fit: Calls = {
-        "Pillow, padded by rows": lambda: (step.fit(picture, square), square)[1],
+        "Pillow, padded by rows": lambda: (step.fit(image, square), square)[1],
         "Pillow, padded by pixels": coloured,
     }
     both: Calls = {

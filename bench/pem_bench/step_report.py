@@ -25,14 +25,14 @@ def choices_text(
     choices: Sequence[Measured],
     absent: Sequence[Absent],
 ) -> str:
-    """A table for each picture; the served choice is marked."""
+    """A table for each image; the served choice is marked."""
     here = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     lines = [machine_line(machine), here]
-    for picture in dict.fromkeys(choice.picture for choice in choices):
-        lines += ["", f"{picture:62} CPU ms     bytes  result"]
-        of_picture = [choice for choice in choices if choice.picture == picture]
-        for stage in dict.fromkeys(choice.stage for choice in of_picture):
-            lines += [_choice_line(choice) for choice in of_picture if choice.stage == stage]
+    for image in dict.fromkeys(choice.image for choice in choices):
+        lines += ["", f"{image:62} CPU ms     bytes  result"]
+        of_image = [choice for choice in choices if choice.image == image]
+        for stage in dict.fromkeys(choice.stage for choice in of_image):
+            lines += [_choice_line(choice) for choice in of_image if choice.stage == stage]
     lines += [f"Not run: {package.name} {package.reason}." for package in absent]
     return "\n".join([*lines, "* is served."])
 
@@ -50,7 +50,7 @@ def served_text(machine: dict[str, object], load: Load, served: Sequence[Served]
     names = dict.fromkeys(name for form in served for name in form.cpu_ms)
     lines = [
         "",
-        f"Served without the network: {load.picture.name}, {load.in_flight} in flight, "
+        f"Served without the network: {load.image.name}, {load.in_flight} in flight, "
         f"{len(served[0].found)} detections, {machine['cores']} cores, the client's load included",
         "CPU ms an image         " + "".join(f"{_short(form.form):>24}" for form in served),
     ]

@@ -3,7 +3,7 @@
     ./run bench steps                                    # about two minutes
     ./run bench steps --against OTHER/model_repository   # beside another commit's, in turns
 
-First the CPU time of each stage on one picture, and on the same enlarged threefold. Then a real
+First the CPU time of each stage on one image, and on the same enlarged threefold. Then a real
 tritonserver whose network does nothing but answer from a record, under load: images a second, and
 the CPU time of an image in each process. The load comes from one more process on the same cores,
 whose own time stands apart.
@@ -34,16 +34,16 @@ FOLDER = contract.ROOT / "artifacts" / "bench"
 REPOSITORY = contract.ROOT / "model_repository"
 SERVES = ("pillow", "numpy", "nvidia-pytriton")
 ENLARGED = 3
-JPEG_QUALITY = 90  # of the enlarged picture
+JPEG_QUALITY = 90  # of the enlarged image
 ROUNDS = 3
 TURN_SECONDS = 0.1  # of one choice
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One choice of one stage on one picture."""
+    """One choice of one stage on one image."""
 
-    picture: str  # its size
+    image: str  # its size
     stage: str
     choice: str
     served: bool
@@ -54,7 +54,7 @@ class Measured:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--picture", type=Path, default=contract.ROOT / "docs" / "street.jpg", help="what is sent"
+        "--image", type=Path, default=contract.ROOT / "docs" / "street.jpg", help="what is sent"
     )
     parser.add_argument(
         "--against", type=Path, metavar="FOLDER", help="another model repository, served in turns"
@@ -75,15 +75,15 @@ def run(options: argparse.Namespace) -> None:
     versions = {name: installed(name) for name in (*SERVES, *OPTIONAL.values())}
     choices, served = [], []
     if options.only != "served":
-        picture = options.picture.read_bytes()
-        for encoded in (picture, enlarged(picture, ENLARGED)):
+        image = options.image.read_bytes()
+        for encoded in (image, enlarged(image, ENLARGED)):
             choices += measure_choices(encoded)
         print(choices_text(machine, versions, choices, optional_packages()[1]))
     if options.only != "choices":
         forms = {"this repository": REPOSITORY}
         if options.against:
             forms = {str(options.against): options.against, **forms}
-        load = Load(options.picture, options.in_flight, options.rounds, options.turn_seconds)
+        load = Load(options.image, options.in_flight, options.rounds, options.turn_seconds)
         served = measure_served(forms, load)
         print(served_text(machine, load, served))
     if warning := busy_warning(machine):
@@ -93,11 +93,11 @@ def run(options: argparse.Namespace) -> None:
 
 
 def measure_choices(encoded: bytes) -> list[Measured]:
-    """CPU time and result of every choice of every stage, on one encoded picture."""
+    """CPU time and result of every choice of every stage, on one encoded image."""
     with np.load(ANSWER) as answer:
         recorded = Recorded(answer["class_ids"], answer["scores"], answer["masks"])
-    with Image.open(io.BytesIO(encoded)) as picture:
-        size = f"{picture.width}x{picture.height}"
+    with Image.open(io.BytesIO(encoded)) as image:
+        size = f"{image.width}x{image.height}"
     measured = []
     for stage in stages(encoded, recorded, REPOSITORY):
         seconds = take_turns(
@@ -108,7 +108,7 @@ def measure_choices(encoded: bytes) -> list[Measured]:
         served = next(iter(results))
         measured += [
             Measured(
-                picture=size,
+                image=size,
                 stage=stage.name,
                 choice=name,
                 served=name == served,
@@ -128,10 +128,10 @@ def size_of(result: object) -> int | None:
 
 
 def enlarged(encoded: bytes, times: int) -> bytes:
-    """The picture so many times as wide and high, as a JPEG."""
-    with Image.open(io.BytesIO(encoded)) as picture:
-        size = (picture.width * times, picture.height * times)
-        larger = picture.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    """The image so many times as wide and high, as a JPEG."""
+    with Image.open(io.BytesIO(encoded)) as image:
+        size = (image.width * times, image.height * times)
+        larger = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     file = io.BytesIO()
     larger.save(file, "JPEG", quality=JPEG_QUALITY)
     return file.getvalue()

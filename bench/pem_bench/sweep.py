@@ -117,14 +117,14 @@ def measure_all(
     """
     turns: dict[str, list[dict[str, float]]] = {name: [] for name in candidates}
     refused: dict[str, str] = {}
-    picture = options.picture.read_bytes()
+    image = options.image.read_bytes()
     rate = 0.0
     for number in range(options.rounds):
         names = [*candidates] if number % 2 == 0 else [SHIPPED, *reversed(list(candidates)[1:])]
         for name in [*names, SHIPPED]:
             say(f"round {number + 1} of {options.rounds}: {name} ...")
             try:
-                turn = measure(candidates[name], picture, rate, options)
+                turn = measure(candidates[name], image, rate, options)
             except BenchError as error:
                 if name == SHIPPED:
                     raise
@@ -136,13 +136,13 @@ def measure_all(
 
 
 def measure(
-    changes: Changes, picture: bytes, rate: float, options: argparse.Namespace
+    changes: Changes, image: bytes, rate: float, options: argparse.Namespace
 ) -> dict[str, float]:
-    """Serve one copy: saturated, then at `rate` pictures a second; 0 is 80% of its own."""
+    """Serve one copy: saturated, then at `rate` images a second; 0 is 80% of its own."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pem-sweep-")))
         repository = altered_copy(REPOSITORY, folder / "model_repository", changes)
-        system = start_ours(stack, picture, repository)
+        system = start_ours(stack, image, repository)
         lane = system.lanes["grpc"]
         check = checker(ask_once(lane))
         closed_loop(lane, check, in_flight=options.in_flight, requests=WARM_UP)

@@ -45,7 +45,7 @@ class System:
 
 @dataclass(frozen=True)
 class Kind:
-    """A system that can be started for one picture."""
+    """A system that can be started for one image."""
 
     name: str
     summary: str  # what it is made of, for the report
@@ -61,18 +61,18 @@ def kinds(scratch: Path = Path()) -> dict[str, Kind]:
             "triton-tutorial",
             "tritonserver, the tutorial's ensemble: UINT8 [-1] in, FP32 3x640x640, float logits; "
             "plain export in ONNX Runtime (the packaged server has the Python backend only)",
-            lambda stack, picture: start_tutorial(stack, picture, scratch),
+            lambda stack, image: start_tutorial(stack, image, scratch),
         ),
         Kind(
             "fastapi-onnxruntime",
             f"FastAPI, uvicorn with 1 worker, our exported graph in ONNX Runtime, {cores} threads",
-            lambda stack, picture: start_fastapi(stack, picture, workers=1, threads=cores),
+            lambda stack, image: start_fastapi(stack, image, workers=1, threads=cores),
         ),
         Kind(
             "litserve-onnxruntime",
             f"LitServe, batches of 8, 1 worker, our exported graph in ONNX Runtime, {cores} "
             "threads",
-            lambda stack, picture: start_litserve(stack, picture, workers=1, threads=cores),
+            lambda stack, image: start_litserve(stack, image, workers=1, threads=cores),
         ),
         Kind("fastapi-ours", "FastAPI around our own steps and engine", start_fastapi_ours),
     )
@@ -80,19 +80,19 @@ def kinds(scratch: Path = Path()) -> dict[str, Kind]:
 
 
 def start_ours(
-    stack: ExitStack, picture: bytes, repository: Path = REPOSITORY, images: int = 1
+    stack: ExitStack, image: bytes, repository: Path = REPOSITORY, images: int = 1
 ) -> System:
-    """The project's ensemble, or an altered copy of it; each request carries so many pictures."""
-    question = wires.encoded_picture(picture, images)
+    """The project's ensemble, or an altered copy of it; each request carries so many images."""
+    question = wires.encoded_image(image, images)
     return _start_triton(stack, OURS, repository, wires.ENSEMBLE, *question)
 
 
-def start_tutorial(stack: ExitStack, picture: bytes, scratch: Path) -> System:
+def start_tutorial(stack: ExitStack, image: bytes, scratch: Path) -> System:
     """The tutorial's ensemble, laid out in `scratch` the first time, with a graph made for it."""
     models = scratch / "triton-tutorial"
     if not models.exists():
         lay_out_tutorial(models)
-    tensor, raw = wires.picture_as_numbers(picture)
+    tensor, raw = wires.image_as_numbers(image)
     return _start_triton(stack, "triton-tutorial", models, "ensemble_model", tensor, raw)
 
 
@@ -105,14 +105,14 @@ def lay_out_tutorial(folder: Path) -> None:
     export_plain(contract.WEIGHTS_PATH, folder / "network" / "1" / "model.onnx")
 
 
-def start_fastapi(stack: ExitStack, picture: bytes, *, workers: int, threads: int) -> System:
+def start_fastapi(stack: ExitStack, image: bytes, *, workers: int, threads: int) -> System:
     """FastAPI and ONNX Runtime."""
     return _start_uvicorn(
-        stack, picture, "fastapi_onnxruntime", workers, _graph_files() | {"THREADS": str(threads)}
+        stack, image, "fastapi_onnxruntime", workers, _graph_files() | {"THREADS": str(threads)}
     )
 
 
-def start_fastapi_ours(stack: ExitStack, picture: bytes) -> System:
+def start_fastapi_ours(stack: ExitStack, image: bytes) -> System:
     """FastAPI and our engine, with the settings of the served step."""
     served = network_parameters(REPOSITORY)
     settings = {
@@ -120,16 +120,16 @@ def start_fastapi_ours(stack: ExitStack, picture: bytes) -> System:
         "THREADS": served["threads"],
         "PRECISION": served["precision"],
     }
-    return _start_uvicorn(stack, picture, "fastapi_ours", 1, settings)
+    return _start_uvicorn(stack, image, "fastapi_ours", 1, settings)
 
 
-def start_litserve(stack: ExitStack, picture: bytes, *, workers: int, threads: int) -> System:
+def start_litserve(stack: ExitStack, image: bytes, *, workers: int, threads: int) -> System:
     """LitServe and ONNX Runtime."""
     (port,) = free_ports(1)
     numbers = {"PORT": str(port), "WORKERS": str(workers), "THREADS": str(threads)}
     command = [sys.executable, "-m", "litserve_onnxruntime.service"]
     pid = stack.enter_context(_running(command, _graph_files() | numbers, port))
-    return _uploaded("litserve-onnxruntime", picture, port, pid)
+    return _uploaded("litserve-onnxruntime", image, port, pid)
 
 
 def network_parameters(repository: Path) -> dict[str, str]:
@@ -167,17 +167,17 @@ def _start_triton(
 
 
 def _start_uvicorn(
-    stack: ExitStack, picture: bytes, folder: str, workers: int, settings: dict[str, str]
+    stack: ExitStack, image: bytes, folder: str, workers: int, settings: dict[str, str]
 ) -> System:
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "uvicorn", f"{folder}.service:app"]
     command += ["--port", str(port), "--workers", str(workers), "--no-access-log"]
     pid = stack.enter_context(_running(command, settings, port))
-    return _uploaded(folder.replace("_", "-"), picture, port, pid)
+    return _uploaded(folder.replace("_", "-"), image, port, pid)
 
 
-def _uploaded(name: str, picture: bytes, port: int, pid: int) -> System:
-    lane = wires.upload(f"127.0.0.1:{port}", "/predict", "image", picture)
+def _uploaded(name: str, image: bytes, port: int, pid: int) -> System:
+    lane = wires.upload(f"127.0.0.1:{port}", "/predict", "image", image)
     return System(name, {"http": lane}, descendants(pid))
 
 

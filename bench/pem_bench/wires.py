@@ -1,7 +1,7 @@
 """One request as bytes that are made once, over gRPC or HTTP, and the JSON of its answer.
 
 What a client library does for each request would be measured beside the server; here it does
-nothing but send the same bytes again. Each picture travels as its file, undecoded.
+nothing but send the same bytes again. Each image travels as its file, undecoded.
 """
 
 import http.client
@@ -19,7 +19,7 @@ METHOD = "/inference.GRPCInferenceService/ModelInfer"
 TIMEOUT_S = 60.0
 ENSEMBLE = "fai-pem-m-ade"
 OUTPUT = "detections"
-BOUNDARY = "picture-follows"
+BOUNDARY = "image-follows"
 
 
 class WireError(Exception):
@@ -53,26 +53,26 @@ def triton_http(address: str, model: str, tensor: dict[str, Any], raw: bytes) ->
     return lambda: _http_ask(address, f"/v2/models/{model}/infer", header + raw, headers, read)
 
 
-def upload(address: str, path: str, field: str, picture: bytes) -> Lane:
-    """Send the picture as a browser uploads a file; the answer is the body."""
+def upload(address: str, path: str, field: str, image: bytes) -> Lane:
+    """Send the image as a browser uploads a file; the answer is the body."""
     start = (
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="picture.jpg"'
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="image.jpg"'
         "\r\nContent-Type: image/jpeg\r\n\r\n"
     ).encode()
-    body = start + picture + f"\r\n--{BOUNDARY}--\r\n".encode()
+    body = start + image + f"\r\n--{BOUNDARY}--\r\n".encode()
     headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
     return lambda: _http_ask(address, path, body, headers, lambda answer, read: read)
 
 
-def encoded_picture(picture: bytes, images: int = 1) -> tuple[dict[str, Any], bytes]:
-    """The input of our ensemble: BYTES [N, 1], the picture so many times."""
+def encoded_image(image: bytes, images: int = 1) -> tuple[dict[str, Any], bytes]:
+    """The input of our ensemble: BYTES [N, 1], the image so many times."""
     tensor = {"name": "image", "datatype": "BYTES", "shape": [images, 1]}
-    return tensor, (len(picture).to_bytes(4, "little") + picture) * images
+    return tensor, (len(image).to_bytes(4, "little") + image) * images
 
 
-def picture_as_numbers(picture: bytes) -> tuple[dict[str, Any], bytes]:
+def image_as_numbers(image: bytes) -> tuple[dict[str, Any], bytes]:
     """The input of the tutorial's ensemble: the file as UINT8 [1, length]."""
-    return {"name": "input_image", "datatype": "UINT8", "shape": [1, len(picture)]}, picture
+    return {"name": "input_image", "datatype": "UINT8", "shape": [1, len(image)]}, image
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 operators.json lists the operators of one parser version with the element types that compute
 capability 7.5 has. What is proven: every node is in the list with its types and attributes; uint8
 is cast from and to floats at the ends of the graph and nowhere else; no shape depends on what is
-in a picture; every shape follows from the batch size, for 1 to 8. What is not: speed, and that
+in an image; every shape follows from the batch size, for 1 to 8. What is not: speed, and that
 the builder finds kernels.
 """
 
@@ -183,13 +183,13 @@ def uint8_problems(node: Node, graph: onnx.GraphProto) -> Iterator[str]:
 
 
 def dependence_problems(node: Node, shapes: set[str]) -> Iterator[str]:
-    """No shape may depend on what is in a picture. `shapes`: tensors known from shapes alone."""
+    """No shape may depend on what is in an image. `shapes`: tensors known from shapes alone."""
     if node.kind in DATA_DEPENDENT:
-        yield f"{node} makes a tensor whose size depends on the picture: use a mask of fixed size."
+        yield f"{node} makes a tensor whose size depends on the image: use a mask of fixed size."
     for position in SHAPE_INPUTS.get(node.kind, ()):
         name = node.inputs[position] if position < len(node.inputs) else ""
         if name and name not in shapes:
-            yield f"{node} takes a shape from {name}, which depends on the picture: make it fixed."
+            yield f"{node} takes a shape from {name}, which depends on the image: make it fixed."
 
 
 def known_before_running(model: onnx.ModelProto) -> tuple[dict[str, onnx.TensorProto], set[str]]:

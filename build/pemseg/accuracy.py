@@ -1,9 +1,9 @@
-"""How much a typed graph loses against the FP32 graph, on pictures.
+"""How much a typed graph loses against the FP32 graph, on images.
 
-Where there are labels: mIoU in the protocol of ADE20K, at the size of each picture. In any case the
+Where there are labels: mIoU in the protocol of ADE20K, at the size of each image. In any case the
 agreement: the share of pixels with the same class in the server's reading.
 
-K classes, H and W the size of a picture.
+K classes, H and W the size of an image.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from . import contract
-from .server_steps import Labels, PictureError, fit, read_back
+from .server_steps import ImageError, Labels, fit, read_back
 from .simulation import open_session
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
@@ -25,16 +25,16 @@ CLASSES = 150  # of ADE20K; label 0 is "not labelled", else class id + 1
 
 Counts = NDArray[np.int64]
 Item = TypeVar("Item")
-Pictures = NDArray[np.uint8]  # (B, S, S, 3)
-# Pictures to class_ids (B, Q) and masks (B, S, S).
-Answer = Callable[[Pictures], tuple[NDArray[np.int32], NDArray[np.uint8]]]
+Images = NDArray[np.uint8]  # (B, S, S, 3)
+# Images to class_ids (B, Q) and masks (B, S, S).
+Answer = Callable[[Images], tuple[NDArray[np.int32], NDArray[np.uint8]]]
 
 
 @dataclass(frozen=True)
 class Example:
-    """A picture, and its labels where there are any."""
+    """An image, and its labels where there are any."""
 
-    picture: Path
+    image: Path
     labels: Path | None = None
 
 
@@ -68,7 +68,7 @@ class Verdict:
 
     @property
     def agreement(self) -> float:
-        """The share of pixels, over all pictures, that have the same class in both."""
+        """The share of pixels, over all images, that have the same class in both."""
         pairs = list(zip(self.reference.maps, self.form.maps, strict=True))
         same = sum(int((one == other).sum()) for one, other in pairs)
         return same / sum(one.size for one, _ in pairs)
@@ -91,7 +91,7 @@ class Verdict:
     def as_json(self) -> dict[str, Any]:
         """Plain values, percent; only the classes that are in the labels."""
         report: dict[str, Any] = {
-            "pictures": len(self.form.maps),
+            "images": len(self.form.maps),
             "pixel_agreement": 100 * self.agreement,
         }
         if self.loss is None:
@@ -116,9 +116,9 @@ def read(model: onnx.ModelProto, examples: Sequence[Example]) -> Reading:
     """Run an FP32 graph (a typed one as its simulation) over examples, one at a time."""
     session = open_session(model)
 
-    def answer(pictures: Pictures) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    def answer(images: Images) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
         class_ids, masks = session.run(
-            [contract.CLASS_IDS, contract.MASKS], {contract.IMAGE: pictures}
+            [contract.CLASS_IDS, contract.MASKS], {contract.IMAGE: images}
         )
         return class_ids, masks
 
@@ -126,10 +126,10 @@ def read(model: onnx.ModelProto, examples: Sequence[Example]) -> Reading:
 
 
 def read_answers(answer: Answer, side: int, examples: Sequence[Example]) -> Reading:
-    """Ask `answer`, which takes pictures of that `side`, about examples, one at a time."""
+    """Ask `answer`, which takes images of that `side`, about examples, one at a time."""
     maps, counts = [], np.zeros((CLASSES, CLASSES + 1), np.int64)
     for example in examples:
-        fitted, geometry = fit(example.picture, side)
+        fitted, geometry = fit(example.image, side)
         class_ids, masks = answer(fitted[None])
         maps.append(read_back(class_ids[0], masks[0], geometry))
         if example.labels is not None:
@@ -138,18 +138,18 @@ def read_answers(answer: Answer, side: int, examples: Sequence[Example]) -> Read
 
 
 def count(truth: Labels, answer: Labels) -> Counts:
-    """The confusion matrix of one picture: row: true class id; column: label answered."""
+    """The confusion matrix of one image: row: true class id; column: label answered."""
     labelled = truth > 0
     cells = (truth[labelled].astype(np.int64) - 1) * (CLASSES + 1) + answer[labelled]
     return np.bincount(cells, minlength=CLASSES * (CLASSES + 1)).reshape(CLASSES, CLASSES + 1)
 
 
-def pictures_in(folder: Path, most: int) -> list[Path]:
-    """At most `most` pictures of a folder and the folders in it, evenly spread over their names."""
+def images_in(folder: Path, most: int) -> list[Path]:
+    """At most `most` images of a folder and the folders in it, evenly spread over their names."""
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not paths:
-        raise PictureError(
-            f"{folder} must hold pictures ({', '.join(sorted(SUFFIXES))}), but there are none"
+        raise ImageError(
+            f"{folder} must hold images ({', '.join(sorted(SUFFIXES))}), but there are none"
         )
     return spread(paths, most)
 
@@ -158,11 +158,11 @@ def labelled_in(folder: Path, split: str, most: int) -> list[Example]:
     """At most `most` examples of a folder of the ADE20K layout, evenly spread over their names."""
     examples = [
         Example(path, folder / "annotations" / split / f"{path.stem}.png")
-        for path in pictures_in(folder / "images" / split, 1 << 30)
+        for path in images_in(folder / "images" / split, 1 << 30)
     ]
     missing = [str(e.labels) for e in examples if e.labels is not None and not e.labels.is_file()]
     if missing:
-        raise PictureError(f"every picture must have labels, but {missing[0]} is missing")
+        raise ImageError(f"every image must have labels, but {missing[0]} is missing")
     return spread(examples, most)
 
 
@@ -173,11 +173,11 @@ def spread(items: Sequence[Item], most: int) -> list[Item]:
 
 
 def _read_labels(path: Path, answer: Labels) -> Labels:
-    with Image.open(path) as picture:
-        labels = np.asarray(picture)
+    with Image.open(path) as image:
+        labels = np.asarray(image)
     if labels.shape != answer.shape or labels.dtype != np.uint8 or labels.max() > CLASSES:
-        raise PictureError(
-            f"{path} must be an 8-bit picture of one channel, {answer.shape[1]} x "
+        raise ImageError(
+            f"{path} must be an 8-bit image of one channel, {answer.shape[1]} x "
             f"{answer.shape[0]} as its photograph, with labels up to {CLASSES}, got "
             f"{labels.dtype} {labels.shape} up to {labels.max()}"
         )

@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from . import contract
-from .accuracy import Example, Pictures, Reading, Verdict, read_answers
+from .accuracy import Example, Images, Reading, Verdict, read_answers
 from .forms import FormError, Judge, Limits, Search, clips_of
 from .onnx_graph import fold_constants
 from .quantisation import CHANNEL_AXIS, quantised_tensors
@@ -40,7 +40,7 @@ def write_ranges(
 ) -> Path:
     """Measure the ranges of the exported graph at `path`, write them beside it; returns the file.
 
-    `calibration` (S, S, 3) each: pictures as the network gets them. Layers that INT8 hurts too much
+    `calibration` (S, S, 3) each: images as the network gets them. Layers that INT8 hurts too much
     for `limits` are left out. FormError, and nothing is written, where too much is lost without
     them too, or where this processor has no INT8 to judge by.
     """
@@ -66,7 +66,7 @@ def write_ranges(
     layers, verdict = search.most_layers(clips, calibration)
     judge.require(verdict)
     facts = {
-        "calibration": {"pictures": len(calibration), "clipping": clipping},
+        "calibration": {"images": len(calibration), "clipping": clipping},
         "accuracy": verdict.as_json(),
         "left_out": search.kept,
     }
@@ -111,8 +111,8 @@ def _served(path: Path, content: dict[str, Any], examples: Sequence[Example]) ->
         _write(contract.ranges_path(graph), content)
         network = open_network(graph, "int8")
 
-    def answer(pictures: Pictures) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-        class_ids, _, masks = network(pictures)
+    def answer(images: Images) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+        class_ids, _, masks = network(images)
         return class_ids, masks
 
     side = onnx.load(path).graph.input[0].type.tensor_type.shape.dim[1].dim_value

@@ -64,7 +64,7 @@ class PrototypeCrossAttention(nn.Module):
         """The most similar token inside each query's mask, for each head: (B, h, Q) int64.
 
         Where a query's mask has no token, token 0 is taken; but where that is so for every query
-        of a picture, nothing is masked in that picture.
+        of an image, nothing is masked in that image.
         """
         nothing_inside = outside.all(dim=-1, keepdim=True)  # (B, Q, 1)
         outside = outside & ~nothing_inside.all(dim=1, keepdim=True)  # (B, Q, N)

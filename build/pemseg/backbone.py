@@ -1,6 +1,6 @@
 """STDC, the backbone: short-term dense concatenation (Fan et al., 2021).
 
-B batch, C channels, H and W the size of the picture.
+B batch, C channels, H and W the size of the image.
 """
 
 import torch
@@ -59,7 +59,7 @@ class CatBottleneck(nn.Module):
 
 
 class Stdc(nn.Module):
-    """Picture to features at strides 4, 8, 16 and 32.
+    """Image to features at strides 4, 8, 16 and 32.
 
     `features` is one flat list, because its indices are the keys of the published checkpoints.
     """

@@ -1,6 +1,6 @@
-"""How large the tensors of a graph get on real pictures, and how large INT8 should reach.
+"""How large the tensors of a graph get on real images, and how large INT8 should reach.
 
-B batch, H and W the size of the picture.
+B batch, H and W the size of the image.
 """
 
 import math
@@ -19,7 +19,7 @@ LEVELS = 128  # absolute values that INT8 tells apart, zero among them
 STEP = 8  # bins between two clipping points that are tried
 PERCENTILE = 0.9999  # of the values that are not zero
 
-Pictures = Iterable[NDArray[np.uint8]]  # each (H, W, 3) RGB
+Images = Iterable[NDArray[np.uint8]]  # each (H, W, 3) RGB
 
 
 class Histogram:
@@ -89,22 +89,22 @@ CLIPPING: dict[str, Callable[[Histogram], float]] = {
 
 
 def histograms(
-    model: onnx.ModelProto, names: Sequence[str], pictures: Pictures
+    model: onnx.ModelProto, names: Sequence[str], images: Images
 ) -> dict[str, Histogram]:
-    """The absolute values of the named tensors of an FP32 graph over all pictures."""
+    """The absolute values of the named tensors of an FP32 graph over all images."""
     session = open_session(with_outputs(model, names))
     found = {name: Histogram() for name in names}
-    for picture in pictures:
-        values = session.run(list(names), {contract.IMAGE: picture[None]})
+    for image in images:
+        values = session.run(list(names), {contract.IMAGE: image[None]})
         for name, value in zip(names, values, strict=True):
             found[name].add(value)
     return found
 
 
 def largest_values(
-    model: onnx.ModelProto, names: Sequence[str], pictures: Pictures
+    model: onnx.ModelProto, names: Sequence[str], images: Images
 ) -> dict[str, float]:
-    """The largest absolute value of each named tensor of an FP32 graph over all pictures."""
+    """The largest absolute value of each named tensor of an FP32 graph over all images."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     maxima = [f"{name}/largest" for name in names]
@@ -115,8 +115,8 @@ def largest_values(
         )
     session = open_session(with_outputs(watched, maxima))
     found = np.zeros(len(names))
-    for picture in pictures:
-        found = np.maximum(found, session.run(maxima, {contract.IMAGE: picture[None]}))
+    for image in images:
+        found = np.maximum(found, session.run(maxima, {contract.IMAGE: image[None]}))
     return dict(zip(names, found.tolist(), strict=True))
 
 

@@ -1,7 +1,7 @@
 """The prototype-based transformer decoder: queries to classes and masks.
 
 B batch, Q queries, D `decoder_width` channels, C `pixel_width` channels, K classes,
-N tokens of a level; H and W the size of the picture.
+N tokens of a level; H and W the size of the image.
 """
 
 from collections.abc import Iterator, Sequence

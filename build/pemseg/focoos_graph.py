@@ -10,7 +10,7 @@ Both known forms take (B, 3, H, W) of 0..255 and normalise inside. They differ i
 Shapes and values tell them apart, never names: the SDK's BiSeNetFormer calls its masks `logits` and
 its probabilities `masks`.
 
-B batch, Q queries, K classes without "no object", H and W the size of the picture.
+B batch, Q queries, K classes without "no object", H and W the size of the image.
 """
 
 from collections.abc import Mapping
@@ -65,17 +65,17 @@ Form = IndexMapForm | ProbabilityForm
 
 
 def image_input(model: onnx.ModelProto, size: int) -> onnx.ValueInfoProto:
-    """The graph's one input; ForeignGraphError unless it takes (B, 3, size, size) pictures."""
+    """The graph's one input; ForeignGraphError unless it takes (B, 3, size, size) images."""
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     if len(inputs) != 1:
-        raise ForeignGraphError(f"the graph must have one input, a picture, got {len(inputs)}")
+        raise ForeignGraphError(f"the graph must have one input, an image, got {len(inputs)}")
     kind = inputs[0].type.tensor_type
     dims = [dim.dim_value for dim in kind.shape.dim]  # 0 where it is open
     wanted = (None, 3, size, size)  # any batch
     if len(dims) != 4 or any(d and w and d != w for d, w in zip(dims, wanted, strict=True)):
         raise ForeignGraphError(
-            f"the graph's input must take pictures (batch, 3, {size}, {size}), got {tuple(dims)} "
+            f"the graph's input must take images (batch, 3, {size}, {size}), got {tuple(dims)} "
             "(0 is any); export it at that size or with open height and width"
         )
     if kind.elem_type not in IMAGE_TYPES:
@@ -85,7 +85,7 @@ def image_input(model: onnx.ModelProto, size: int) -> onnx.ValueInfoProto:
 
 
 def recognise(outputs: Outputs, size: int) -> Form:
-    """The form of a graph, from what it answers to pictures of `size`, in its own order.
+    """The form of a graph, from what it answers to images of `size`, in its own order.
 
     ForeignGraphError, with what it answered, when that is no form of the SDK.
     """
@@ -176,7 +176,7 @@ def wrap(
 ) -> onnx.ModelProto:
     """The same graph with the contract's input and outputs; `model` itself stays as it is.
 
-    `size` is the picture's height and width, `map_size` that of the index map. With `bgr` the
+    `size` is the image's height and width, `map_size` that of the index map. With `bgr` the
     colours are reversed on the way in.
     """
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
@@ -216,11 +216,11 @@ def _entrance(target: str, kind: int, bgr: bool) -> list[onnx.NodeProto]:
     """From (B, H, W, 3) RGB uint8 to (B, 3, H, W) of the graph's type and colour order."""
     # The cast comes first: TensorRT does nothing with uint8 but cast it.
     nodes = [helper.make_node("Cast", [contract.IMAGE], ["image_float"], to=TensorProto.FLOAT)]
-    picture = "image_float"
+    image = "image_float"
     if bgr:
-        nodes.append(helper.make_node("Gather", [picture, "colour_order"], ["bgr"], axis=3))
-        picture = "bgr"
-    nodes.append(helper.make_node("Transpose", [picture], ["planes"], perm=[0, 3, 1, 2]))
+        nodes.append(helper.make_node("Gather", [image, "colour_order"], ["bgr"], axis=3))
+        image = "bgr"
+    nodes.append(helper.make_node("Transpose", [image], ["planes"], perm=[0, 3, 1, 2]))
     nodes.append(helper.make_node("Cast", ["planes"], [target], to=kind))
     return nodes
 

@@ -26,8 +26,8 @@ from .quantisation import candidates, quantise
 from .sensitivity import damage_of_each, fewest_kept
 from .simulation import simulated
 
-RANGE_MARGIN = 8  # for partial sums, larger than their result, and for pictures yet to come
-RANKING_PICTURES = 4  # of those to calibrate with; each layer alone runs on every one
+RANGE_MARGIN = 8  # for partial sums, larger than their result, and for images yet to come
+RANKING_IMAGES = 4  # of those to calibrate with; each layer alone runs on every one
 
 
 class FormError(RuntimeError):
@@ -90,7 +90,7 @@ def write_form(
 ) -> Path:
     """Write the "fp16" or "int8" form of an exported FP32 graph and a report; returns `target`.
 
-    `calibration` (S, S, 3) each: pictures as the network gets them. The report lies beside
+    `calibration` (S, S, 3) each: images as the network gets them. The report lies beside
     `target`, as .json. Raises FormError, and leaves both as they were, if the form loses more than
     `limits` or could overflow FP16.
     """
@@ -118,9 +118,7 @@ def write_form(
     return put_in_place(form, report, target)
 
 
-def checked_ranges(
-    graph: onnx.ModelProto, pictures: Sequence[NDArray[np.uint8]]
-) -> dict[str, float]:
+def checked_ranges(graph: onnx.ModelProto, images: Sequence[NDArray[np.uint8]]) -> dict[str, float]:
     """The largest absolute value of every tensor that FP16 holds, largest first.
 
     FormError where one is too near to what FP16 can hold.
@@ -135,7 +133,7 @@ def checked_ranges(
     }
     casts = (node for node in to_half(graph).graph.node if node.op_type == "Cast")
     rounded = {node.input[0] for node in casts if node.attribute[0].i == HALF}
-    found = largest_values(graph, sorted(computed | rounded), pictures)
+    found = largest_values(graph, sorted(computed | rounded), images)
     ranges = dict(sorted(found.items(), key=lambda item: -item[1]))
     name, largest = next(iter(ranges.items()))
     print(f"FP16 must hold {largest:.1f} at most, in {name}", file=sys.stderr)
@@ -150,22 +148,22 @@ def checked_ranges(
 def search_int8(
     graph: onnx.ModelProto,
     judge: Judge,
-    pictures: Sequence[NDArray[np.uint8]],
+    images: Sequence[NDArray[np.uint8]],
     clipping: str,
 ) -> tuple[onnx.ModelProto, Verdict, dict[str, Any]]:
     """The form with the most layers in INT8 that passes, its verdict, and what was found out.
 
     Where none passes it is the one without any, which the caller has to refuse.
     """
-    clips = clips_of(graph, pictures, clipping)
+    clips = clips_of(graph, images, clipping)
 
     def form_of(chosen: Collection[str]) -> onnx.ModelProto:
         return to_half(quantise(graph, clips, chosen))
 
     search = Search(graph, judge, lambda chosen: judge.judge(form_of(chosen)))
-    chosen, verdict = search.most_layers(clips, pictures)
+    chosen, verdict = search.most_layers(clips, images)
     facts = {
-        "calibration": {"pictures": len(pictures), "clipping": clipping},
+        "calibration": {"images": len(images), "clipping": clipping},
         "int8_layers": chosen,
         "fp16_layers": search.kept,
         "trials": {str(count): verdict.as_json() for count, verdict in search.trials()},
@@ -175,12 +173,12 @@ def search_int8(
 
 
 def clips_of(
-    graph: onnx.ModelProto, pictures: Sequence[NDArray[np.uint8]], clipping: str
+    graph: onnx.ModelProto, images: Sequence[NDArray[np.uint8]], clipping: str
 ) -> dict[str, float]:
     """The absolute value that INT8 should reach in the input of each layer that can take it."""
     layers = candidates(graph)
     inputs = sorted({node.input[0] for node in graph.graph.node if node.name in layers})
-    counted = histograms(graph, inputs, pictures)
+    counted = histograms(graph, inputs, images)
     return {name: CLIPPING[clipping](histogram) for name, histogram in counted.items()}
 
 
@@ -200,14 +198,14 @@ class Search:
         self._tried: dict[int, Verdict] = {}
 
     def most_layers(
-        self, clips: Mapping[str, float], pictures: Sequence[NDArray[np.uint8]]
+        self, clips: Mapping[str, float], images: Sequence[NDArray[np.uint8]]
     ) -> tuple[list[str], Verdict]:
         """The layers to make INT8, and their verdict; none where no choice passes."""
         if not self._passes(()):
             self.damage = damage_of_each(
                 lambda chosen: quantise(self.graph, clips, chosen),
                 self.layers,
-                pictures[:RANKING_PICTURES],
+                images[:RANKING_IMAGES],
             )
             self.kept = list(fewest_kept(list(self.damage), self._passes))
         return self._without(self.kept), self._tried[len(self.kept)]

@@ -1,6 +1,6 @@
 """PEM: Prototype-based Efficient MaskFormer (Cavagnero et al., CVPR 2024, arXiv 2402.19422).
 
-B batch, Q queries, K classes, H and W the size of the picture (multiples of 32).
+B batch, Q queries, K classes, H and W the size of the image (multiples of 32).
 """
 
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from .pixel_decoder import PixelDecoder
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)  # RGB, ImageNet
 PIXEL_STD = (58.395, 57.12, 57.375)
-STRIDE = 32  # of the coarsest features; both sides of a picture are multiples of it
+STRIDE = 32  # of the coarsest features; both sides of an image are multiples of it
 
 
 class SegmentationHead(nn.Module):
@@ -42,7 +42,7 @@ class Pem(nn.Module):
         if image.shape[2] % STRIDE or image.shape[3] % STRIDE:
             raise ValueError(
                 f"image height and width must be multiples of {STRIDE}, got "
-                f"{tuple(image.shape[2:])}; pad the picture with the pixel mean"
+                f"{tuple(image.shape[2:])}; pad the image with the pixel mean"
             )
         features = self.backbone(self.normalise(image))
         mask_features, maps = self.sem_seg_head.pixel_decoder(features)

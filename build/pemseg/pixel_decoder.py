@@ -1,6 +1,6 @@
 """The efficient multi-scale pixel decoder: features of four strides to mask features.
 
-B batch, C `pixel_width` channels, D `decoder_width` channels, H and W the size of the picture.
+B batch, C `pixel_width` channels, D `decoder_width` channels, H and W the size of the image.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class ChannelWeights(nn.Module):
 
 
 class ContextSelfModulation(nn.Module):
-    """CSM: amplify the channels that matter in the whole picture."""
+    """CSM: amplify the channels that matter in the whole image."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -75,7 +75,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
 def node_kinds(graph: onnx.GraphProto, floats: set[str]) -> list[int]:
     """FLOAT or HALF for each node; it says nothing for nodes without a float tensor."""
     exact = exact_nodes(graph)
-    fixed = {t.name for t in graph.initializer}  # what does not depend on the picture
+    fixed = {t.name for t in graph.initializer}  # what does not depend on the image
     wide: set[str] = set()
     kinds = []
     for number, node in enumerate(graph.node):

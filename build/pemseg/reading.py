@@ -1,6 +1,6 @@
 """From class and mask logits to what people look at: the two readings of a mask classification.
 
-B batch, Q queries, K classes, H and W the size of the picture.
+B batch, Q queries, K classes, H and W the size of the image.
 """
 
 from torch import Tensor

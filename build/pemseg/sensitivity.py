@@ -20,16 +20,16 @@ Quantise = Callable[[Collection[str]], onnx.ModelProto]
 def damage_of_each(
     quantise: Quantise,
     layers: Sequence[str],
-    pictures: Sequence[NDArray[np.uint8]],
+    images: Sequence[NDArray[np.uint8]],
 ) -> dict[str, float]:
     """The share of pixels that change class for each layer quantised alone, worst first.
 
-    `quantise` gives the FP32 graph with the named layers in INT8; pictures are (S, S, 3).
+    `quantise` gives the FP32 graph with the named layers in INT8; images are (S, S, 3).
     """
-    expected = class_maps(quantise([]), pictures)
+    expected = class_maps(quantise([]), images)
     damage = {}
     for number, layer in enumerate(layers, 1):
-        pairs = zip(class_maps(quantise([layer]), pictures), expected, strict=True)
+        pairs = zip(class_maps(quantise([layer]), images), expected, strict=True)
         damage[layer] = float(np.mean([(found != true).mean() for found, true in pairs]))
         share = f"{damage[layer]:.3%} of pixels change"
         print(f"  {number:3d} of {len(layers)}: {share} by {layer}", file=sys.stderr)
@@ -57,14 +57,14 @@ def fewest_kept(ranked: Sequence[str], passes: Callable[[Sequence[str]], bool]) 
 
 
 def class_maps(
-    model: onnx.ModelProto, pictures: Sequence[NDArray[np.uint8]]
+    model: onnx.ModelProto, images: Sequence[NDArray[np.uint8]]
 ) -> list[NDArray[np.int32]]:
-    """The class of each pixel of each square picture, (S, S) or at the graph's mask stride."""
+    """The class of each pixel of each square image, (S, S) or at the graph's mask stride."""
     session = open_session(model)
     maps = []
-    for picture in pictures:
+    for image in images:
         class_ids, masks = session.run(
-            [contract.CLASS_IDS, contract.MASKS], {contract.IMAGE: picture[None]}
+            [contract.CLASS_IDS, contract.MASKS], {contract.IMAGE: image[None]}
         )
         maps.append(class_ids[0][masks[0]])
     return maps

@@ -1,9 +1,9 @@
 """The network as an ONNX graph with the serving contract, proven to compute the same.
 
-The graph takes uint8 pictures and gives class ids, scores and an index map, see contract.py; the
+The graph takes uint8 images and gives class ids, scores and an index map, see contract.py; the
 batch is dynamic, the size fixed.
 
-B batch, H and W the size of the pictures.
+B batch, H and W the size of the images.
 """
 
 import json
@@ -34,7 +34,7 @@ SCORE_TOLERANCE = 1e-4
 MAP_AGREEMENT = 0.999  # share of pixels whose query must be the same
 CHECKED_BATCHES = (1, 2, 8)
 
-Pictures = NDArray[np.uint8]  # (B, H, W, 3) RGB
+Images = NDArray[np.uint8]  # (B, H, W, 3) RGB
 
 
 class ExportError(RuntimeError):
@@ -72,48 +72,48 @@ class Agreement:
 def write_served_graph(
     network: Pem,
     target: Path,
-    pictures: Pictures,
+    images: Images,
     *,
     mask_stride: int = 1,
     opset: int = OPSET,
 ) -> Path:
-    """Write `network` for the size of `pictures` to `target`, checked; returns `target`.
+    """Write `network` for the size of `images` to `target`, checked; returns `target`.
 
-    `pictures` (8 or more, H, W, 3) uint8 are what ONNX Runtime and PyTorch are compared on, in
+    `images` (8 or more, H, W, 3) uint8 are what ONNX Runtime and PyTorch are compared on, in
     batches of 1, 2 and 8. Raises ExportError, and leaves `target` as it was, if they disagree.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         draft = Path(folder) / target.name
         try:
-            _write_checked(network, draft, pictures, mask_stride, opset, enlarge_all=False)
+            _write_checked(network, draft, images, mask_stride, opset, enlarge_all=False)
         except MapError as error:
             print(f"{error}: every mask is enlarged instead, which takes longer", file=sys.stderr)
-            _write_checked(network, draft, pictures, mask_stride, opset, enlarge_all=True)
+            _write_checked(network, draft, images, mask_stride, opset, enlarge_all=True)
         os.replace(draft, target)
     return target
 
 
 def _write_checked(
-    network: Pem, path: Path, pictures: Pictures, mask_stride: int, opset: int, *, enlarge_all: bool
+    network: Pem, path: Path, images: Images, mask_stride: int, opset: int, *, enlarge_all: bool
 ) -> None:
     """Write the graph and compare it; MapError where the long way to the index map may help."""
-    height, width = pictures.shape[1:3]
+    height, width = images.shape[1:3]
     module = ServingPem(network, height, width, mask_stride, enlarge_all).eval()
-    _trace(module, path, pictures[:2], opset)
+    _trace(module, path, images[:2], opset)
     queries = (network.config.queries,)
     map_size = (height // mask_stride, width // mask_stride)
     sizes = {contract.CLASS_IDS: queries, contract.SCORES: queries, contract.MASKS: map_size}
     _describe(path, network, sizes)
     for size in CHECKED_BATCHES:
-        agreement = compare(network, path, pictures[:size])
+        agreement = compare(network, path, images[:size])
         print(f"batch {size}: {agreement}", file=sys.stderr)
         if not agreement.good:
             kind = MapError if agreement.classes_good and not enlarge_all else ExportError
             raise kind(f"the exported graph differs from the network: {agreement}")
 
 
-def compare(network: Pem, path: Path, batch: Pictures) -> Agreement:
+def compare(network: Pem, path: Path, batch: Images) -> Agreement:
     """Run `batch` (B, H, W, 3) through the network in PyTorch and through the file."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     class_ids, scores, masks = session.run(list(contract.OUTPUTS), {contract.IMAGE: batch})
@@ -128,17 +128,17 @@ def compare(network: Pem, path: Path, batch: Pictures) -> Agreement:
     )
 
 
-def check_pictures(path: Path, size: int) -> Pictures:
-    """Eight pictures (8, size, size, 3) from one: turned, mirrored, brighter and darker."""
-    with Image.open(path) as picture:
-        square = ImageOps.fit(picture.convert("RGB"), (size, size))
+def check_images(path: Path, size: int) -> Images:
+    """Eight images (8, size, size, 3) from one: turned, mirrored, brighter and darker."""
+    with Image.open(path) as image:
+        square = ImageOps.fit(image.convert("RGB"), (size, size))
     plain = np.asarray(square)
     views = [view for turned in (plain, np.rot90(plain)) for view in (turned, turned[:, ::-1])]
     dark = [(view * 0.6).astype(np.uint8) for view in views]
     return np.ascontiguousarray(np.stack(views + dark))
 
 
-def _trace(module: ServingPem, path: Path, example: Pictures, opset: int) -> None:
+def _trace(module: ServingPem, path: Path, example: Images, opset: int) -> None:
     names = (contract.IMAGE, *contract.OUTPUTS)
     with warnings.catch_warnings():
         # The exporter that records the graph as it runs is the one whose nodes keep their names;

@@ -1,7 +1,7 @@
 """The server's own steps, for measuring what a graph answers as it is served.
 
 They are loaded from the model repository by their paths, since models share no code with anything;
-so a picture is decoded, turned, fitted and read back here exactly as there.
+so an image is decoded, turned, fitted and read back here exactly as there.
 """
 
 import importlib.util
@@ -17,22 +17,22 @@ from numpy.typing import NDArray
 from . import contract
 
 MODELS = contract.ROOT / "model_repository"
-LIMIT = 1 << 30  # bytes, and pixels: these pictures are the user's own
+LIMIT = 1 << 30  # bytes, and pixels: these images are the user's own
 
 Labels = NDArray[np.uint8]
 
 
-class PictureError(ValueError):
-    """A picture that cannot be used; the message names it."""
+class ImageError(ValueError):
+    """An image that cannot be used; the message names it."""
 
 
 def fit(path: Path, side: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """The picture as the network gets it, (S, S, 3), and its geometry (4,)."""
+    """The image as the network gets it, (S, S, 3), and its geometry (4,)."""
     step: Any = _step("pem_preprocess/1/preprocessing.py")
     try:
         fitted, geometry = step.prepare([path.read_bytes()], step.Limits(LIMIT, LIMIT), side)
     except step.ImageError as error:
-        raise PictureError(f"{path}: {error}") from None
+        raise ImageError(f"{path}: {error}") from None
     return fitted[0], geometry[0]
 
 

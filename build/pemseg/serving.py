@@ -1,7 +1,7 @@
-"""The network as it is served: uint8 pictures in, class ids, scores and an index map out.
+"""The network as it is served: uint8 images in, class ids, scores and an index map out.
 
 The same function as `model.Pem` followed by the card's reading of its outputs, rearranged for
-inference at one fixed size. Everything that does not depend on the picture is computed here once;
+inference at one fixed size. Everything that does not depend on the image is computed here once;
 nothing is approximated but edges of the index map, see index_map.py. Every reshape names its
 numbers, with -1 for the batch, so that the exported graph holds no shape arithmetic.
 
@@ -31,7 +31,7 @@ MASK_STRIDE = 4  # of the mask features
 
 
 class ServingPem(nn.Module):
-    """One fixed picture size, the tensor contract of `pem_network`."""
+    """One fixed image size, the tensor contract of `pem_network`."""
 
     mean: Tensor
     std: Tensor

@@ -43,7 +43,7 @@ class AsyncClient:
         self._transport = transport
 
     async def infer(self, image: ImageInput, threshold: float = 0.5) -> Detections:
-        """The segments of a picture whose score is above `threshold`; see `Client.infer`."""
+        """The segments of an image whose score is above `threshold`; see `Client.infer`."""
         return read_detections(await self._ask(image, threshold, DETECTIONS))
 
     async def segment(self, image: ImageInput, threshold: float = 0.5) -> NDArray[np.uint8]:

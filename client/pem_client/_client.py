@@ -1,4 +1,4 @@
-"""The client: one picture in, its detections or its class map out."""
+"""The client: one image in, its detections or its class map out."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,16 +44,16 @@ class Client:
         self._transport = transport or open_transport(url, checked_timeout(timeout_s))
 
     def infer(self, image: ImageInput, threshold: float = 0.5) -> Detections:
-        """The segments of a picture whose score is above `threshold` (0 to 1).
+        """The segments of an image whose score is above `threshold` (0 to 1).
 
         image: a path or encoded bytes (both sent as they are), a PIL image, or a uint8 array,
         (H, W, 3) in RGB order or (H, W). EXIF orientation is applied by whoever decodes, so
-        boxes and masks are those of the upright picture.
+        boxes and masks are those of the upright image.
         """
         return read_detections(self._ask(image, threshold, DETECTIONS))
 
     def segment(self, image: ImageInput, threshold: float = 0.5) -> NDArray[np.uint8]:
-        """One (H, W) class map of the upright picture: class id + 1, 0 where nothing was found.
+        """One (H, W) class map of the upright image: class id + 1, 0 where nothing was found.
 
         image and threshold: as for `infer`.
         """

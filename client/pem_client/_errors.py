@@ -2,7 +2,7 @@
 
     PemError
     ├── UrlError           the address is not grpc://host:port or http://host:port
-    ├── ImageError         the picture cannot be read, encoded, or does not fit its masks
+    ├── ImageError         the image cannot be read, encoded, or does not fit its masks
     ├── InvalidRequest     the server refused what was sent; sending it again cannot help
     ├── ServerUnavailable  nobody answers there, or the model is unknown or not ready
     ├── Overloaded         the queue is full, or the request waited in it for too long
@@ -26,7 +26,7 @@ class UrlError(PemError, ValueError):
 
 
 class ImageError(PemError, ValueError):
-    """The picture cannot be read or encoded, or does not fit its masks."""
+    """The image cannot be read or encoded, or does not fit its masks."""
 
 
 class InvalidRequest(PemError):

@@ -1,4 +1,4 @@
-"""Pictures in: what is sent to the server, and what an overlay is drawn on."""
+"""Images in: what is sent to the server, and what an overlay is drawn on."""
 
 import io
 import os
@@ -15,7 +15,7 @@ ImageInput = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
 
 # What PNG holds without loss; other modes (CMYK, HSV, float) are turned into RGB.
 _PNG_MODES = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}
-_TURNS = {  # EXIF orientation to the turn that makes the picture upright
+_TURNS = {  # EXIF orientation to the turn that makes the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -28,26 +28,26 @@ _UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 def encode_image(image: ImageInput) -> bytes:
-    """The encoded picture to send: a path's content and bytes as they are, the rest as PNG."""
+    """The encoded image to send: a path's content and bytes as they are, the rest as PNG."""
     if isinstance(image, str | os.PathLike):
         return _read(image)
     if isinstance(image, bytes):
         return image
     buffer = io.BytesIO()
     try:
-        picture = _upright(image)
-        if picture.mode not in _PNG_MODES:
-            picture = picture.convert("RGB")
+        upright = _upright(image)
+        if upright.mode not in _PNG_MODES:
+            upright = upright.convert("RGB")
         # Level 1: larger by a tenth or two than the default, and several times faster. Pillow
-        # leaves EXIF out, so the server does not turn the upright picture once more.
-        picture.save(buffer, format="PNG", compress_level=1)
+        # leaves EXIF out, so the server does not turn the upright image once more.
+        upright.save(buffer, format="PNG", compress_level=1)
     except _UNREADABLE as error:
         raise _not_an_image(error) from error
     return buffer.getvalue()
 
 
 def upright_rgb(image: ImageInput) -> Image.Image:
-    """The picture as the server saw it: EXIF orientation applied, on white, RGB. A copy."""
+    """The image as the server saw it: EXIF orientation applied, on white, RGB. A copy."""
     if isinstance(image, str | os.PathLike):
         image = _read(image)
     try:
@@ -61,12 +61,12 @@ def upright_rgb(image: ImageInput) -> Image.Image:
 def decode_png(png: bytes) -> NDArray[Any]:
     """The (H, W) values of a one-channel PNG: bool for 1 bit, else uint8 (palette: the index)."""
     try:
-        picture = Image.open(io.BytesIO(png), formats=["PNG"])
-        values = np.array(picture)
+        image = Image.open(io.BytesIO(png), formats=["PNG"])
+        values = np.array(image)
     except _UNREADABLE as error:
         raise _not_an_image(error) from error
-    if picture.mode not in {"1", "L", "P"}:
-        raise ImageError(f"a mask must be a one-channel 8-bit or 1-bit PNG, got {picture.mode}")
+    if image.mode not in {"1", "L", "P"}:
+        raise ImageError(f"a mask must be a one-channel 8-bit or 1-bit PNG, got {image.mode}")
     return values
 
 
@@ -84,20 +84,20 @@ def _upright(image: Image.Image | NDArray[np.uint8]) -> Image.Image:
     image.load()
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged EXIF raises anything; the server takes such a picture as it lies
+    except Exception:  # damaged EXIF raises anything; the server takes such an image as it lies
         orientation = 1
     turn = _TURNS.get(orientation)
     return image.copy() if turn is None else image.transpose(turn)
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I;16"):  # convert() would clip at 255 instead of scaling
-        picture = Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    picture = picture.convert("RGBA")
-    on_white = Image.new("RGB", picture.size, "white")
-    on_white.paste(picture, mask=picture)
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # convert() would clip at 255 instead of scaling
+        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    on_white = Image.new("RGB", image.size, "white")
+    on_white.paste(image, mask=image)
     return on_white
 
 
@@ -120,4 +120,4 @@ def _not_an_image(error: Exception) -> ImageError:
     if isinstance(error, ImageError):
         return error
     unknown = isinstance(error, UnidentifiedImageError)  # its text is an object's address
-    return ImageError(f"cannot decode the picture: {'unknown format' if unknown else error}")
+    return ImageError(f"cannot decode the image: {'unknown format' if unknown else error}")

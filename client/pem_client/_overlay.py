@@ -1,4 +1,4 @@
-"""Drawing detections on their picture: a tint, an outline and a name for each segment."""
+"""Drawing detections on their image: a tint, an outline and a name for each segment."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _SEARCH_SIDE = 160  # pixels a side, enough to find the middle of a segment
 _Box = tuple[float, float, float, float]
 
 
-def draw_overlay(picture: Image.Image, detections: Sequence[Detection]) -> Image.Image:
-    """The RGB picture with every segment marked; where masks overlap the best score is on top.
+def draw_overlay(image: Image.Image, detections: Sequence[Detection]) -> Image.Image:
+    """The RGB image with every segment marked; where masks overlap the best score is on top.
 
-    Raises `ImageError` if a mask has another size than the picture.
+    Raises `ImageError` if a mask has another size than the image.
     """
     ranked = sorted(detections, key=lambda found: found.conf)
-    owner = _owner_map(ranked, (picture.height, picture.width))
-    pixels = _tinted(np.asarray(picture), owner, ranked)
-    _outline(pixels, owner, line=max(1, round(min(picture.size) / 400)))
+    owner = _owner_map(ranked, (image.height, image.width))
+    pixels = _tinted(np.asarray(image), owner, ranked)
+    _outline(pixels, owner, line=max(1, round(min(image.size) / 400)))
     overlay = Image.fromarray(pixels)
     _write_names(overlay, ranked, owner)
     return overlay
@@ -41,7 +41,7 @@ def _owner_map(ranked: Sequence[Detection], shape: tuple[int, int]) -> NDArray[n
     for index, found in enumerate(ranked):
         if found.mask.shape != shape:
             raise ImageError(
-                f"the picture must be the one that was segmented: its size (H, W) is {shape}, "
+                f"the image must be the one that was segmented: its size (H, W) is {shape}, "
                 f"that of the masks {found.mask.shape}"
             )
         owner[found.mask] = index
@@ -51,7 +51,7 @@ def _owner_map(ranked: Sequence[Detection], shape: tuple[int, int]) -> NDArray[n
 def _tinted(
     pixels: NDArray[np.uint8], owner: NDArray[np.int16], ranked: Sequence[Detection]
 ) -> NDArray[np.uint8]:
-    """(H, W, 3): half the picture and half the class colour where a segment is."""
+    """(H, W, 3): half the image and half the class colour where a segment is."""
     # The last row stands for no owner: index -1 finds it.
     colours = np.array([*(class_colour(found.cls_id) for found in ranked), (0, 0, 0)], np.uint8)
     return np.where(owner[..., None] >= 0, pixels // 2 + (colours // 2)[owner], pixels)
@@ -60,7 +60,7 @@ def _tinted(
 def _outline(pixels: NDArray[np.uint8], owner: NDArray[np.int16], line: int) -> None:
     """Draw a light and a dark line, `line` pixels wide each, where the owner changes.
 
-    Two, because one of them shows on any picture; half transparent, because a border of many
+    Two, because one of them shows on any image; half transparent, because a border of many
     small pieces would hide the pieces.
     """
     before, after = np.zeros((2, *owner.shape), dtype=np.bool_)
@@ -119,12 +119,12 @@ def _middle(segment: NDArray[np.bool_]) -> tuple[int, int] | None:
     return int(columns[nearest]), int(rows[nearest])
 
 
-def _places(x: int, y: int, size: tuple[float, float], picture: tuple[int, int]) -> Iterator[_Box]:
-    """Where a name may stand, inside the picture: on its middle, else just below or above."""
+def _places(x: int, y: int, size: tuple[float, float], image: tuple[int, int]) -> Iterator[_Box]:
+    """Where a name may stand, inside the image: on its middle, else just below or above."""
     width, height = size
     for shift in (0, 0.6, -0.6, 1.2, -1.2):
-        left = max(min(x - width / 2, picture[0] - width - 1), 0)
-        top = max(min(y + (shift - 0.5) * height, picture[1] - height - 1), 0)
+        left = max(min(x - width / 2, image[0] - width - 1), 0)
+        top = max(min(y + (shift - 0.5) * height, image[1] - height - 1), 0)
         yield left, top, left + width, top + height
 
 

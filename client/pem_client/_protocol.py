@@ -16,7 +16,7 @@ DEFAULT_URL = "grpc://127.0.0.1:8001"
 DEFAULT_MODEL = "fai-pem-m-ade"
 DEFAULT_TIMEOUT_S = 30.0
 
-IMAGE = "image"  # BYTES (1, 1): one encoded picture
+IMAGE = "image"  # BYTES (1, 1): one encoded image
 THRESHOLD = "threshold"  # FP32 (1, 1): scores must be greater
 DETECTIONS = "detections"  # BYTES (1, 1): JSON
 SEGMENTATION = "segmentation"  # BYTES (1, 1): PNG of class id + 1, 0 where nothing was found
@@ -51,7 +51,7 @@ def checked_timeout(timeout_s: float) -> float:
 
 
 def request_tensors(image: bytes, threshold: float) -> dict[str, NDArray[Any]]:
-    """The two inputs for one encoded picture, each with a batch dimension of one."""
+    """The two inputs for one encoded image, each with a batch dimension of one."""
     # dtype=object, because NumPy's own bytes type drops trailing zeros.
     return {
         IMAGE: np.array([[image]], dtype=object),

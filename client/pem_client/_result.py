@@ -1,4 +1,4 @@
-"""What a picture contains: `Detections`, in the field names and the JSON of the Focoos SDK."""
+"""What an image contains: `Detections`, in the field names and the JSON of the Focoos SDK."""
 
 import base64
 import json
@@ -19,9 +19,9 @@ from .table import format_table, short_label
 
 @dataclass(frozen=True)
 class Detection:
-    """One segment of the picture.
+    """One segment of the image.
 
-    bbox: (x1, y1, x2, y2) in pixels of the upright picture, x2 and y2 exclusive.
+    bbox: (x1, y1, x2, y2) in pixels of the upright image, x2 and y2 exclusive.
     conf: score, 0 to 1. cls_id: 0-based class. label: the class's name.
     mask_png: the mask as it came; `mask` decodes it when first asked for.
     """
@@ -47,7 +47,7 @@ class Detection:
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
-        """(H, W) bool, the size of the upright picture; read-only."""
+        """(H, W) bool, the size of the upright image; read-only."""
         mask: NDArray[np.bool_] = decode_png(self.mask_png) != 0
         mask.setflags(write=False)
         return mask
@@ -71,7 +71,7 @@ class Detection:
 
 @dataclass(frozen=True, repr=False)
 class Detections:
-    """All segments of one picture, as the server sent them: highest score first.
+    """All segments of one image, as the server sent them: highest score first.
 
     latency: seconds each step took on the server, by step.
     """
@@ -125,7 +125,7 @@ class Detections:
             raise ValueError(f"not the JSON of detections: {reason}") from error
 
     def overlay(self, image: ImageInput) -> Image.Image:
-        """The picture (the one that was segmented), tinted, outlined and labelled; RGB."""
+        """The image (the one that was segmented), tinted, outlined and labelled; RGB."""
         return draw_overlay(upright_rgb(image), self.detections)
 
 

@@ -23,7 +23,7 @@ _BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if every picture was segmented, 1 after a message on stderr if not."""
+    """Run one command; 0 if every image was segmented, 1 after a message on stderr if not."""
     arguments = _parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a file name may be no text of this terminal's
@@ -50,8 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     segment = verbs.add_parser(
         "segment",
-        help="find the segments of pictures",
-        description="Print what a server finds in pictures: label, score, box, share.",
+        help="find the segments of images",
+        description="Print what a server finds in images: label, score, box, share.",
     )
     segment.add_argument("images", nargs="+", metavar="IMAGE", type=Path)
     segment.add_argument(
@@ -70,13 +70,13 @@ def _parser() -> argparse.ArgumentParser:
         "--overlay",
         type=Path,
         metavar="PATH",
-        help="write the picture with its segments drawn in; a folder if there are several",
+        help="write the image with its segments drawn in; a folder if there are several",
     )
     return parser
 
 
 def _segment(arguments: argparse.Namespace) -> bool:
-    """Segment each picture; whether all went well. A bad picture does not stop the others."""
+    """Segment each image; whether all went well. A bad image does not stop the others."""
     overlays = _overlay_paths(arguments.images, arguments.overlay)
     done = True
     with Client(arguments.url) as client:
@@ -101,14 +101,14 @@ def _read(image: Path) -> bytes:
 
 
 def _overlay_paths(images: Sequence[Path], target: Path | None) -> list[Path | None]:
-    """Where each picture's overlay goes: the path itself, or PNG files in that folder."""
+    """Where each image's overlay goes: the path itself, or PNG files in that folder."""
     if target is None:
         return [None] * len(images)
     if len(images) == 1 and not os.path.isdir(target):
         return [target]
     names = [image.stem for image in images]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise PemError(f"two pictures would both become {target / twice}.png; segment them apart")
+        raise PemError(f"two images would both become {target / twice}.png; segment them apart")
     return [target / f"{name}.png" for name in names]
 
 
@@ -121,10 +121,10 @@ def _print(image: Path, found: Detections, arguments: argparse.Namespace) -> Non
     print(format_table(found), flush=True)
 
 
-def _save(picture: Image.Image, path: Path) -> None:
+def _save(image: Image.Image, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
+        image.save(path)
     except (OSError, ValueError) as error:  # ValueError: a suffix that Pillow does not know
         raise PemError(f"cannot write {path}: {error}") from error
     print(f"overlay: {path}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""One colour a class, from a closed formula, so that other programs can draw the same picture.
+"""One colour a class, from a closed formula, so that other programs can draw the same image.
 
 Each channel steps through 48..255 by its own stride. The strides and starts were searched for by
 distance in CIELAB over the 150 classes of ADE20K: no two colours are closer than 6, neighbouring

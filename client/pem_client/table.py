@@ -13,7 +13,7 @@ _HEADER = ("label", "score", "box (x1 y1 x2 y2)", "share")
 
 
 def format_table(detections: Detections) -> str:
-    """One line a segment: label, score, box in pixels, share of the picture. Below, the times.
+    """One line a segment: label, score, box in pixels, share of the image. Below, the times.
 
     Of a label with synonyms ("road, route") the first stands here, as in the overlay.
     """

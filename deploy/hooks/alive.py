@@ -1,9 +1,9 @@
-"""Liveness: does the server still answer a picture? Exit code 0 if so, 1 with a sentence if not.
+"""Liveness: does the server still answer an image? Exit code 0 if so, 1 with a sentence if not.
 
     python3 alive.py [--url http://127.0.0.1:8000] [--deadline 10]
 
 Triton's health endpoint stays at 200 when the process of a Python step has died, so this sends the
-whole path a picture of 8 x 8 pixels. A server that refuses because it is busy is alive: a restart
+whole path an image of 8 x 8 pixels. A server that refuses because it is busy is alive: a restart
 would only make an overload worse. Standard library only, so that it runs in every image.
 """
 
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 MODEL = "fai-pem-m-ade"
-# How long the picture may wait in a limited queue. Below the deadline, so that a busy server can
+# How long the image may wait in a limited queue. Below the deadline, so that a busy server can
 # still say that it is busy.
 QUEUE_LIMIT_S = 3.0
 
@@ -35,21 +35,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def why_dead(url: str, deadline_s: float) -> str | None:
-    """Return one sentence when the server at `url` gives no answer to a picture, None otherwise."""
+    """Return one sentence when the server at `url` gives no answer to an image, None otherwise."""
     try:
         status, body = _infer(url, deadline_s)
     except (OSError, http.client.HTTPException) as error:
         return (
-            f"The server at {url} must answer a picture within {deadline_s:g} s, "
+            f"The server at {url} must answer an image within {deadline_s:g} s, "
             f"and the request failed ({error or type(error).__name__}): restart it."
         )
     if status == http.HTTPStatus.SERVICE_UNAVAILABLE or _has_detections(status, body):
         return None
     answer = body[:300].decode(errors="replace")
-    return f"The server at {url} answered a picture with {status} ({answer}): restart it."
+    return f"The server at {url} answered an image with {status} ({answer}): restart it."
 
 
-def picture() -> bytes:
+def image() -> bytes:
     """Return a grey PNG of 8 x 8 pixels."""
     header = struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0)
     rows = zlib.compress((b"\0" + b"\x80" * 8) * 8)
@@ -62,7 +62,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def _infer(url: str, deadline_s: float) -> tuple[int, bytes]:
-    encoded = picture()
+    encoded = image()
     tensor = struct.pack("<I", len(encoded)) + encoded
     question = {
         "parameters": {"timeout": int(QUEUE_LIMIT_S * 1e6)},  # microseconds

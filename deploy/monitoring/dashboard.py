@@ -13,7 +13,7 @@ COLUMNS = 24  # of Grafana's grid
 
 
 class Panel(NamedTuple):
-    """One picture: curves by legend, in a unit of Grafana's."""
+    """One image: curves by legend, in a unit of Grafana's."""
 
     title: str
     unit: str
@@ -76,13 +76,13 @@ ROWS = {
         Panel("Network busy", "percentunit", {"": "pem:network_busy"},
               "Share of time that it runs, a server."),
     ),
-    "Pictures": (
+    "Images": (
         Panel("Decoding", "s", quantiles("pem_decode_seconds", 0.5, 0.95),
               "Decoding and fitting one image.", width=6),
         Panel("Pixels of the images", "short", quantiles("pem_image_pixels", 0.5, 0.95),
               "As they were sent.", width=6),
         Panel("Detections of an image", "short", quantiles("pem_detections_per_image", 0.5, 0.95),
-              "A sudden change means other pictures, or another network.", width=6),
+              "A sudden change means other images, or another network.", width=6),
         Panel("Postprocessing", "s", quantiles("pem_postprocess_seconds", 0.5, 0.95),
               "Making the detections of one image.", width=6),
     ),

@@ -5,7 +5,7 @@
 
 From a ladder it takes what the server counted in each step (batch and time of every stage), fits
 the times of the network to it and works out the knee by queueing alone. Latency that is in no stage
-(client, wire, ensemble) is taken from the lowest step and added to all. Broken pictures, which a
+(client, wire, ensemble) is taken from the lowest step and added to all. Broken images, which a
 load test sends on purpose, are refused by the first step and load no queue: they are left out.
 """
 
@@ -57,7 +57,7 @@ def check_knee(
 ) -> tuple[bool, str]:
     """Compare the knee of a load test with the simulated one."""
     settings, measured = told["settings"], float(told["knee_images_per_second"])
-    whole = 1 - float(settings["broken"])  # share of pictures that are not broken on purpose
+    whole = 1 - float(settings["broken"])  # share of images that are not broken on purpose
     rungs = [
         {**step, "rate": whole * step["rate"]}
         for step in told["steps"]

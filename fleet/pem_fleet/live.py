@@ -35,7 +35,7 @@ COMPUTE = (
 
 
 def fleet_test(options: argparse.Namespace) -> int:
-    """Run it, print the timeline, write report and picture; 0 when all holds."""
+    """Run it, print the timeline, write report and image; 0 when all holds."""
     if missing := [name for name in NEEDED if not shutil.which(name)]:
         raise ValueError(f"Install what the test runs: sudo apt install {' '.join(missing)}.")
     setup = read_setup(options)
@@ -46,7 +46,7 @@ def fleet_test(options: argparse.Namespace) -> int:
     requests = load.read_requests(options.output / "load" / "requests.csv")
     found = timeline.problems(setup.plan, sights, requests, told["drains"])
     _write(setup, sights, requests, told, found, options.output)
-    print("\n".join(found) or "the servers followed, latency recovered, no picture was lost")
+    print("\n".join(found) or "the servers followed, latency recovered, no image was lost")
     return 1 if found else 0
 
 
@@ -80,13 +80,13 @@ def _run(
 
 
 def _send(setup: Setup, loop: Loop, folder: Path, output: Path) -> int:
-    """Run the load test and the loop beside it; how many pictures were to be sent."""
-    arrivals, pictures, results = folder / "arrivals", folder / "pictures", output / "load"
+    """Run the load test and the loop beside it; how many images were to be sent."""
+    arrivals, images, results = folder / "arrivals", folder / "images", output / "load"
     sent = load.write_arrivals(arrivals, setup.plan.steps, setup.seed)
-    load.write_pictures(pictures, STREET)
+    load.write_images(images, STREET)
     shutil.rmtree(results, ignore_errors=True)
     host = f"grpc://127.0.0.1:{setup.front.grpc}"
-    command = load.command(host, arrivals, pictures, results, setup.seed)
+    command = load.command(host, arrivals, images, results, setup.seed)
     log = output / "locust.log"
     with processes.running(command, log) as locust:
         while locust.poll() is None:
@@ -104,7 +104,7 @@ def _write(
     found: Sequence[str],
     output: Path,
 ) -> None:
-    from pem_fleet.picture import draw_fleet_test
+    from pem_fleet.plots import draw_fleet_test
 
     factor = setup.factor
     report = {

@@ -20,14 +20,14 @@ STEP_S = 5  # of locust's own report
 # A machine that runs four servers, Prometheus, HAProxy and locust on two cores sends late; latency
 # counts from the intended time, so that lateness is in it and hides nothing.
 LATENESS_MS = 2000
-LEAD_S = 0.6  # from what locust reports as its beginning to the first picture
+LEAD_S = 0.6  # from what locust reports as its beginning to the first image
 CUT_OFF_S = 0.5  # on average, as it reports whole seconds
 ANSWERED, REFUSED = "answered", "overloaded"
 
 
 @dataclass(frozen=True)
 class Request:
-    """One picture: when it was due, in seconds from the first, and how it ended."""
+    """One image: when it was due, in seconds from the first, and how it ended."""
 
     due_s: float
     outcome: str
@@ -35,7 +35,7 @@ class Request:
 
 
 def write_arrivals(path: Path, steps: Sequence[tuple[float, float]], seed: int) -> int:
-    """Write when pictures are due under (seconds, rate) steps; how many there are."""
+    """Write when images are due under (seconds, rate) steps; how many there are."""
     rate, seconds = stairs(steps), sum(seconds for seconds, _ in steps)
     peak = max(rate for _, rate in steps)
     times = list(poisson(rate, peak, seconds, np.random.default_rng(seed)))
@@ -43,32 +43,32 @@ def write_arrivals(path: Path, steps: Sequence[tuple[float, float]], seed: int) 
     return len(times)
 
 
-def write_pictures(folder: Path, street: Path) -> None:
-    """Make small pictures of the street."""
+def write_images(folder: Path, street: Path) -> None:
+    """Make small images of the street."""
     folder.mkdir()
     with Image.open(street) as opened:
         for width, height in SIZES:
             opened.convert("RGB").resize((width, height)).save(folder / f"{width}x{height}.jpg")
 
 
-def command(host: str, arrivals: Path, pictures: Path, output: Path, seed: int) -> list[str]:
+def command(host: str, arrivals: Path, images: Path, output: Path, seed: int) -> list[str]:
     """Return the load test's command. Its verdict is not asked for: the fleet test has its own."""
     return [
         *(sys.executable, "-m", "pem_loadtest", "--host", host, "--shape", "replay"),
-        *("--timestamps", str(arrivals), "--pictures", str(pictures), "--output", str(output)),
+        *("--timestamps", str(arrivals), "--images", str(images), "--output", str(output)),
         *("--seconds", str(STEP_S), "--metrics", "none", "--broken", "0", "--seed", str(seed)),
         *("--lateness-limit", str(LATENESS_MS), "--latency-goal", "60000", "--time-limit", "60"),
     ]
 
 
 def began_at(report: Path) -> float:
-    """Return when the first picture was due, seconds since 1970, within about half a second."""
+    """Return when the first image was due, seconds since 1970, within about half a second."""
     told = datetime.fromisoformat(json.loads(report.read_text())["began_at"])
     return told.timestamp() + CUT_OFF_S + LEAD_S
 
 
 def read_requests(path: Path) -> list[Request]:
-    """Read what locust wrote of every single picture."""
+    """Read what locust wrote of every single image."""
     with path.open(newline="") as stream:
         return [
             Request(float(row["due_s"]), row["outcome"], float(row["latency_ms"]) / 1e3)

@@ -15,7 +15,7 @@ from pem_fleet.timeline import Plan
 from pem_server.ports import free_ports
 
 SHARES = (0.15, 0.3, 0.55)  # of the time: low, high, low again
-SMALL = {"pem_preprocess": Cost(0.0, 0.008), "pem_postprocess": Cost(0.0, 0.003)}  # small pictures
+SMALL = {"pem_preprocess": Cost(0.0, 0.008), "pem_postprocess": Cost(0.0, 0.003)}  # small images
 
 
 @dataclass(frozen=True)

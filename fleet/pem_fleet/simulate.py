@@ -10,7 +10,7 @@ from pem_fleet import capacity, manifests, sizing
 from pem_fleet.capacity import Goal
 from pem_fleet.check import check
 from pem_fleet.control import Delays
-from pem_fleet.picture import draw_simulation
+from pem_fleet.plots import draw_simulation
 from pem_fleet.report import table, write_json
 from pem_fleet.service import Table
 from pem_fleet.signals import demand

@@ -15,7 +15,7 @@ RECOVERED_AFTER = 0.6  # of the high load: by then the servers it needs are to b
 
 @dataclass(frozen=True)
 class Sight:
-    """What the loop saw at one sync; `at` in seconds from the first picture."""
+    """What the loop saw at one sync; `at` in seconds from the first image."""
 
     at: float
     demand: float | None
@@ -48,7 +48,7 @@ class Plan:
 
 
 def p95(requests: Sequence[Request], begin: float, end: float) -> float | None:
-    """Seconds, of the pictures due in this time that were answered; None without any."""
+    """Seconds, of the images due in this time that were answered; None without any."""
     seen = [r.latency_s for r in requests if begin <= r.due_s < end and r.outcome == ANSWERED]
     return float(np.quantile(seen, 0.95)) if seen else None
 
@@ -100,14 +100,14 @@ def _unrecovered(plan: Plan, requests: Sequence[Request]) -> list[str]:
 
 
 def _lost(plan: Plan, requests: Sequence[Request]) -> list[str]:
-    """Every picture has an answer, or was refused at once by a full queue."""
+    """Every image has an answer, or was refused at once by a full queue."""
     ends = [request.outcome for request in requests]
     found = []
     if len(ends) != plan.sent:
-        found.append(f"{plan.sent} pictures were to be sent, {len(ends)} are accounted for.")
+        found.append(f"{plan.sent} images were to be sent, {len(ends)} are accounted for.")
     lost = sorted({end for end in ends if end not in (ANSWERED, REFUSED)})
     for outcome in lost:
-        found.append(f"{ends.count(outcome)} pictures ended as {outcome}: none may be lost.")
+        found.append(f"{ends.count(outcome)} images ended as {outcome}: none may be lost.")
     return found
 
 

@@ -1,7 +1,7 @@
 """A load test for fai-pem-m-ade servers that can say "this run proves nothing".
 
-arrivals, shapes    when pictures are sent
-pictures, asking    what is sent, and whether the answer is right
+arrivals, shapes    when images are sent
+images, asking    what is sent, and whether the answer is right
 player              sends them, in each process of locust
 conductor           plans, gathers and judges, in one process
 samples, counters   what clients and servers measured

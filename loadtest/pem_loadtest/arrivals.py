@@ -1,4 +1,4 @@
-"""When pictures are sent: seconds from the start of a play, in rising order."""
+"""When images are sent: seconds from the start of a play, in rising order."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -16,7 +16,7 @@ from pem_client import (
     ServerUnavailable,
 )
 
-from .pictures import Picture
+from .images import EncodedImage
 from .samples import Outcome
 
 # Batches of other sizes, and float arithmetic in another order, change an answer by this much.
@@ -42,28 +42,28 @@ class Answer(NamedTuple):
 
 
 class Examiner:
-    """Knows the first answer to each picture and compares every later one with it."""
+    """Knows the first answer to each image and compares every later one with it."""
 
-    def __init__(self, pictures: Sequence[Picture]) -> None:
-        self.pictures = pictures
+    def __init__(self, images: Sequence[EncodedImage]) -> None:
+        self.images = images
         self._first: dict[int, Detections] = {}
 
     def ask(self, client: Client, index: int) -> Answer:
-        """Send one picture, and examine the answer after the clock was stopped."""
-        picture = self.pictures[index]
+        """Send one image, and examine the answer after the clock was stopped."""
+        image = self.images[index]
         try:
-            found = client.infer(picture.data, THRESHOLD)
+            found = client.infer(image.data, THRESHOLD)
         except PemError as error:
             at = time.monotonic()
-            if picture.is_broken and isinstance(error, InvalidRequest):
+            if image.is_broken and isinstance(error, InvalidRequest):
                 return Answer(Outcome.REFUSED_AS_BROKEN, at)
             kind = next(outcome for cause, outcome in _OUTCOMES if isinstance(error, cause))
             return Answer(kind, at, str(error))
         at = time.monotonic()
-        if picture.is_broken:
-            return Answer(Outcome.BROKEN_ACCEPTED, at, f"{picture.name} was answered")
+        if image.is_broken:
+            return Answer(Outcome.BROKEN_ACCEPTED, at, f"{image.name} was answered")
         if problem := self._problem(index, found):
-            return Answer(Outcome.WRONG_ANSWER, at, f"{picture.name}: {problem}")
+            return Answer(Outcome.WRONG_ANSWER, at, f"{image.name}: {problem}")
         return Answer(Outcome.ANSWERED, at)
 
     def _problem(self, index: int, found: Detections) -> str | None:
@@ -71,7 +71,7 @@ class Examiner:
         if first is not None:
             return difference(first, found)
         try:
-            problem = contract_problem(self.pictures[index], found)
+            problem = contract_problem(self.images[index], found)
         except PemError as error:  # a mask that is no PNG
             return str(error)
         if not problem:
@@ -79,15 +79,15 @@ class Examiner:
         return problem
 
 
-def contract_problem(picture: Picture, found: Detections) -> str | None:
+def contract_problem(image: EncodedImage, found: Detections) -> str | None:
     """What contradicts the contract, beyond what the client checks by itself; decodes masks."""
-    size = (picture.height, picture.width)
+    size = (image.height, image.width)
     for each in found:
         if each.mask.shape != size or not each.mask.any():
             return f"a mask must be {size} and not empty, got {each.mask.shape}"
         x1, y1, x2, y2 = each.bbox
-        if min(x1, y1) < 0 or x2 > picture.width or y2 > picture.height:
-            return f"a box must lie in the picture of {size}, got {each.bbox}"
+        if min(x1, y1) < 0 or x2 > image.width or y2 > image.height:
+            return f"a box must lie in the image of {size}, got {each.bbox}"
         if each.conf <= THRESHOLD:
             return f"conf must be above the threshold {THRESHOLD}, got {each.conf}"
     if any(before.conf < after.conf for before, after in itertools.pairwise(found)):
@@ -96,7 +96,7 @@ def contract_problem(picture: Picture, found: Detections) -> str | None:
 
 
 def difference(first: Detections, later: Detections) -> str | None:
-    """What tells two answers to one picture apart, beyond rounding; None if nothing does."""
+    """What tells two answers to one image apart, beyond rounding; None if nothing does."""
     for one, other, which in ((first, later, "missing"), (later, first, "new")):
         for each in one:
             is_sure = each.conf > THRESHOLD + CONF_TOLERANCE

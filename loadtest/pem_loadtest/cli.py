@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from . import server
+from .images import read_folder
 from .options import CHECKOUT, HOST, OUTPUT, USERS, Settings, add_options, read_settings, recording
-from .pictures import read_folder
 
 LOCUSTFILE = CHECKOUT / "loadtest" / "locustfile.py"
 WRONG_OPTIONS = 2
@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check_files(settings: Settings) -> None:
     """Read what a run would read, once, before it starts: ValueError or OSError."""
-    if settings.pictures:
-        read_folder(settings.pictures)
+    if settings.images:
+        read_folder(settings.images)
     if settings.timestamps:
         recording(settings)
 
@@ -57,7 +57,7 @@ def command(arguments: Sequence[str], output: str) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./run loadtest",
-        description="Send pictures to a server that runs, at their own pace (Poisson), and judge "
+        description="Send images to a server that runs, at their own pace (Poisson), and judge "
         f"how it answers. The report goes to {OUTPUT.relative_to(CHECKOUT)}/. `./run loadtest "
         "crosscheck --rate R` sends the same load with MLPerf LoadGen, too.",
         epilog="Options of locust go through: --processes 2, --master and --worker, ...",
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         "-u",
         type=int,
         default=USERS,
-        help="most pictures in flight; default %(default)s",
+        help="most images in flight; default %(default)s",
     )
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     add_options(parser)

@@ -50,7 +50,7 @@ class StepResult(NamedTuple):
 
 
 class RunResult(NamedTuple):
-    """All of a run. knee: pictures a second, of a ladder that found one."""
+    """All of a run. knee: images a second, of a ladder that found one."""
 
     steps: list[StepResult]
     judgement: Judgement

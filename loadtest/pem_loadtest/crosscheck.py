@@ -18,8 +18,8 @@ from typing import Any
 
 from pem_client import Client, PemError
 
+from .images import EncodedImage, make_images
 from .options import HOST, METRICS, STREET
-from .pictures import Picture, make_pictures
 
 CLIENTS = 64
 _P99 = re.compile(r"^\s*99\.00 percentile latency \(ns\)\s*:\s*(\d+)", re.MULTILINE)
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     if ours is None:
         return 3
     theirs, failed = ask_loadgen(mlperf_loadgen, options)
-    print(f"\np99 at {options.rate:g} pictures a second for {options.seconds:g} s, {options.host}")
+    print(f"\np99 at {options.rate:g} images a second for {options.seconds:g} s, {options.host}")
     print(f"  ./run loadtest  {ours:8.1f} ms")
     print(f"  MLPerf LoadGen  {theirs:8.1f} ms" + (f", {failed} failed" if failed else ""))
     print(f"  ratio           {ours / theirs:8.2f}")
@@ -72,12 +72,12 @@ def ask_ours(options: argparse.Namespace) -> float | None:
 
 
 def ask_loadgen(loadgen: Any, options: argparse.Namespace) -> tuple[float, int]:
-    """(p99 in milliseconds, pictures that failed) of LoadGen's Server scenario."""
-    pictures = make_pictures(STREET, options.seed)
+    """(p99 in milliseconds, images that failed) of LoadGen's Server scenario."""
+    images = make_images(STREET, options.seed)
     with tempfile.TemporaryDirectory() as folder:
-        crew = Crew(loadgen, options.host, pictures)
+        crew = Crew(loadgen, options.host, images)
         system = loadgen.ConstructSUT(crew.issue, lambda: None)
-        library = loadgen.ConstructQSL(len(pictures), len(pictures), _nothing, _nothing)
+        library = loadgen.ConstructQSL(len(images), len(images), _nothing, _nothing)
         outputs = loadgen.LogOutputSettings()
         outputs.outdir = folder
         outputs.copy_summary_to_stdout = False
@@ -119,11 +119,11 @@ def settings(loadgen: Any, options: argparse.Namespace) -> Any:
 class Crew:
     """Threads that answer LoadGen's questions through the server, each with a client of its own."""
 
-    def __init__(self, loadgen: Any, url: str, pictures: list[Picture]) -> None:
+    def __init__(self, loadgen: Any, url: str, images: list[EncodedImage]) -> None:
         self.failed = 0
         self._loadgen = loadgen
         self._url = url
-        self._pictures = pictures
+        self._images = images
         self._questions: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(CLIENTS)]
         for thread in self._threads:
@@ -146,7 +146,7 @@ class Crew:
             while question := self._questions.get():
                 number, index = question
                 try:
-                    client.infer(self._pictures[index].data)
+                    client.infer(self._images[index].data)
                 except PemError:
                     self.failed += 1
                 answer = self._loadgen.QuerySampleResponse(number, 0, 0)
@@ -154,12 +154,12 @@ class Crew:
 
 
 def _nothing(_: Any) -> None:
-    """The pictures are in memory already."""
+    """The images are in memory already."""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="./run loadtest crosscheck", description=__doc__)
-    parser.add_argument("--rate", type=float, required=True, help="pictures a second")
+    parser.add_argument("--rate", type=float, required=True, help="images a second")
     parser.add_argument("--seconds", type=float, default=60.0, help="default %(default)s")
     parser.add_argument("--host", default=HOST, help="default %(default)s")
     parser.add_argument("--metrics", default=METRICS, help="default %(default)s")

@@ -1,4 +1,4 @@
-"""A run from its first picture to its report."""
+"""A run from its first image to its report."""
 
 import sys
 

@@ -18,7 +18,7 @@ SHAPES = ("constant", "ladder", "spike", "soak", "day", "replay")
 # name, type, default, help. Names must not be locust's own; values travel to its workers, so they
 # are plain.
 _OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
-    ("rate", float, 10.0, "pictures a second; where a ladder begins, a day's peak"),
+    ("rate", float, 10.0, "images a second; where a ladder begins, a day's peak"),
     ("seconds", float, 30.0, "how long each step lasts"),
     ("warm-up", float, 5.0, "seconds before each measurement that do not count"),
     ("closed", int, 0, "closed loop instead: so many users, each sends when it has its answer"),
@@ -28,15 +28,15 @@ _OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("speed", float, 1.0, "how many times faster replay plays it"),
     ("tolerance", float, 0.05, "ladder: how close, as a share, the knee is searched"),
     ("highest-rate", float, 10_000.0, "ladder: where it gives up"),
-    ("pictures", str, None, "a folder of pictures to send; default: made from docs/street.jpg"),
-    ("broken", float, 0.02, "share of broken pictures, which the server must refuse"),
+    ("images", str, None, "a folder of images to send; default: made from docs/street.jpg"),
+    ("broken", float, 0.02, "share of broken images, which the server must refuse"),
     ("time-limit", float, 30.0, "seconds that a client waits for its answer"),
     ("latency-goal", float, 1000.0, "milliseconds, of the percentile"),
     ("percentile", float, 99.0, "the percentile of latency that must meet the goal"),
-    ("max-failures", float, 0.001, "share of pictures that may fail"),
+    ("max-failures", float, 0.001, "share of images that may fail"),
     ("min-answered", float, 0.0, "images a second that must be answered"),
     ("lateness-limit", float, 20.0, "milliseconds; above it, at p99, the run is invalid"),
-    ("seed", int, 1, "of arrivals and pictures"),
+    ("seed", int, 1, "of arrivals and images"),
     ("output", str, str(OUTPUT), "folder of the report"),
     ("capacity-file", str, None, "where a ladder writes the capacity it found"),
     (
@@ -63,7 +63,7 @@ class Settings(NamedTuple):
     speed: float
     tolerance: float
     highest_rate: float
-    pictures: Path | None
+    images: Path | None
     broken: float
     time_limit: float
     latency_goal: float
@@ -107,7 +107,7 @@ def read_settings(options: argparse.Namespace) -> Settings:
     """The settings in parsed options; ValueError with a sentence for what cannot be."""
     values = {name: getattr(options, name) for name in Settings._fields if name != "metrics"}
     urls = tuple(options.metrics or [METRICS])
-    for name in ("timestamps", "pictures", "output", "capacity_file"):
+    for name in ("timestamps", "images", "output", "capacity_file"):
         values[name] = Path(values[name]) if values[name] else None
     settings = Settings(**values, metrics=() if urls == ("none",) else urls)
     for name in ("rate", "seconds", "speed", "tolerance", "time_limit", "latency_goal"):

@@ -1,4 +1,4 @@
-"""Sends pictures when they are due, in each process of locust.
+"""Sends images when they are due, in each process of locust.
 
 Locust's users are the bounded pool: whoever is free takes the next arrival, waits for its time and
 sends. An answer that takes long keeps its user busy and nobody else, so the load does not fall when
@@ -16,7 +16,7 @@ from gevent.lock import Semaphore  # type: ignore[import-untyped]
 
 from .arrivals import Offsets
 from .asking import Answer
-from .pictures import Picture, choose
+from .images import EncodedImage, choose
 from .samples import RECORD
 
 LEAD_S = 0.5  # from the order to the first arrival: until then all processes have it
@@ -25,8 +25,8 @@ LEAD_S = 0.5  # from the order to the first arrival: until then all processes ha
 class Play(NamedTuple):
     """An order of the conductor for one process.
 
-    offsets: seconds after the start. closed_s: instead, every user sends one picture after the
-    other for so long. seed: decides which pictures.
+    offsets: seconds after the start. closed_s: instead, every user sends one image after the
+    other for so long. seed: decides which images.
     """
 
     number: int
@@ -47,13 +47,13 @@ class Play(NamedTuple):
 class Player:
     """Plays one order after the other; `take_part` is what each user does, over and over.
 
-    good, broken: the pictures. on_end gets the number of a play and its log of samples.
+    good, broken: the images. on_end gets the number of a play and its log of samples.
     """
 
     def __init__(
         self,
-        good: list[Picture],
-        broken: list[Picture],
+        good: list[EncodedImage],
+        broken: list[EncodedImage],
         broken_share: float,
         on_end: Callable[[int, bytes], None],
     ) -> None:
@@ -79,7 +79,7 @@ class Player:
         self._has_work.set()
 
     def take_part(self, ask: Callable[[int], Answer]) -> tuple[int, Answer, float, float] | None:
-        """Take one arrival, send it at its time: (picture, answer, latency_ms, lateness_ms).
+        """Take one arrival, send it at its time: (image, answer, latency_ms, lateness_ms).
 
         None when the play has no arrival left: the user waits for the next.
         """

@@ -1,4 +1,4 @@
-"""The picture of a run: latency over load with the knee, or over time where load is the clock's."""
+"""The image of a run: latency over load with the knee, or over time where load is the clock's."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ _BINS = 60
 
 
 def draw(result: RunResult, report: dict[str, Any], file: Path) -> None:
-    """Write the picture (PNG) of a run with at least one step."""
+    """Write the image (PNG) of a run with at least one step."""
     figure, axes = pyplot.subplots(figsize=(8, 4.8), layout="constrained")
     if report["settings"]["shape"] == "ladder":
         _over_load(axes, report)
@@ -55,7 +55,7 @@ def _over_load(axes: Axes, report: dict[str, Any]) -> None:
     axes.plot(missed, [floor * 0.7] * len(missed), "x", color="0.4", label="missed the goal")
     if knee := report["knee_images_per_second"]:
         axes.axvline(knee, color="#2a7f3e", linewidth=2, label=f"knee: {knee:.1f} images a second")
-    axes.set_xlabel("load, pictures a second (open loop, Poisson)")
+    axes.set_xlabel("load, images a second (open loop, Poisson)")
 
 
 def _over_time(axes: Axes, result: RunResult) -> None:
@@ -76,7 +76,7 @@ def _over_time(axes: Axes, result: RunResult) -> None:
     load = axes.twinx()
     sent, _ = np.histogram(samples["due_s"], edges)
     load.stairs(sent / np.diff(edges), edges - begin, color="0.75", fill=True, alpha=0.5)
-    load.set_ylabel("sent, pictures a second (grey)")
+    load.set_ylabel("sent, images a second (grey)")
     load.set_ylim(bottom=0)
     load.set_zorder(-1)
     axes.patch.set_visible(False)

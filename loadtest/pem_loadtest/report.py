@@ -136,9 +136,7 @@ def _write_steps(steps: list[dict[str, Any]], file: Path) -> None:
 def _write_requests(result: RunResult, shape: str, file: Path) -> None:
     with file.open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(
-            ["shape", "step", "due_s", "picture", "outcome", "latency_ms", "lateness_ms"]
-        )
+        writer.writerow(["shape", "step", "due_s", "image", "outcome", "latency_ms", "lateness_ms"])
         for step in result.steps:
             for one in step.samples:
                 writer.writerow(
@@ -146,7 +144,7 @@ def _write_requests(result: RunResult, shape: str, file: Path) -> None:
                         shape,
                         step.step.label,
                         f"{one['due_s']:.6f}",
-                        one["picture"],
+                        one["image"],
                         Outcome(one["outcome"]).name.lower(),
                         f"{one['latency_ms']:.3f}",
                         f"{one['lateness_ms']:.3f}",

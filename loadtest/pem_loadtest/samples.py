@@ -1,4 +1,4 @@
-"""What the clients measured: one record a picture, kept whole, so that percentiles are exact."""
+"""What the clients measured: one record an image, kept whole, so that percentiles are exact."""
 
 import math
 import struct
@@ -12,13 +12,13 @@ PERCENTILES = (50.0, 95.0, 99.0)
 
 
 class Outcome(IntEnum):
-    """How one picture ended. A broken one that is refused is as good as an answer."""
+    """How one image ended. A broken one that is refused is as good as an answer."""
 
     ANSWERED = 0
     REFUSED_AS_BROKEN = 1
-    WRONG_ANSWER = 2  # unlike the contract, or unlike the first answer to the same picture
+    WRONG_ANSWER = 2  # unlike the contract, or unlike the first answer to the same image
     BROKEN_ACCEPTED = 3
-    REFUSED = 4  # INVALID_ARG for a good picture
+    REFUSED = 4  # INVALID_ARG for a good image
     OVERLOADED = 5
     UNAVAILABLE = 6
     TIMED_OUT = 7
@@ -36,7 +36,7 @@ SUCCEEDED = (Outcome.ANSWERED, Outcome.WRONG_ANSWER, Outcome.BROKEN_ACCEPTED)
 UNCERTAIN = (Outcome.TIMED_OUT, Outcome.UNAVAILABLE)
 
 # due_s: the intended time, from the play's start. latency_ms: from the intended time to the answer.
-# lateness_ms: from the intended to the actual sending. picture: its number in the corpus.
+# lateness_ms: from the intended to the actual sending. image: its number in the corpus.
 # is_crowded: no user was free at the intended time.
 SAMPLE = np.dtype(
     [
@@ -44,7 +44,7 @@ SAMPLE = np.dtype(
         ("latency_ms", "<f8"),
         ("lateness_ms", "<f8"),
         ("outcome", "u1"),
-        ("picture", "<u2"),
+        ("image", "<u2"),
         ("is_crowded", "?"),
     ]
 )
@@ -67,12 +67,12 @@ def percentile(values: NDArray[Any], percent: float) -> float:
 
 
 def count(samples: Samples, *outcomes: Outcome) -> int:
-    """How many pictures ended in one of these ways."""
+    """How many images ended in one of these ways."""
     return int(np.isin(samples["outcome"], outcomes).sum())
 
 
 def summarise(samples: Samples, seconds: float) -> dict[str, Any]:
-    """The figures of one step; milliseconds, and pictures a second over its `seconds`.
+    """The figures of one step; milliseconds, and images a second over its `seconds`.
 
     Latencies are those of answers: a refusal is fast, and would flatter them.
     """

@@ -17,7 +17,7 @@ _TIMEOUT_S = 10.0
 
 
 def problem(url: str) -> str | None:
-    """Why no picture can be sent there: the address, or no model ready; None if all is well."""
+    """Why no image can be sent there: the address, or no model ready; None if all is well."""
     try:
         with Client(url, timeout_s=_TIMEOUT_S) as client:
             client.get_remote_model(ENSEMBLE)

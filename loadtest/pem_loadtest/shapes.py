@@ -11,7 +11,7 @@ SPIKE = "spike"
 class Step(NamedTuple):
     """A time of constant load.
 
-    rate: pictures a second, on average. is_measured: False for a warm-up.
+    rate: images a second, on average. is_measured: False for a warm-up.
     """
 
     label: str

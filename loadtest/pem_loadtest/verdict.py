@@ -42,12 +42,12 @@ def judge(samples: Samples, seconds: float, limits: Limits) -> Judgement:
     invalid = []
     if figures["crowded"]:
         invalid.append(
-            f"{figures['crowded']} pictures found all users busy and waited: the load was not "
+            f"{figures['crowded']} images found all users busy and waited: the load was not "
             "sent as planned; give more --users"
         )
     elif figures["lateness_p99_ms"] > limits.lateness_ms:
         invalid.append(
-            f"pictures were sent late, p99 {figures['lateness_p99_ms']:.1f} ms with a limit of "
+            f"images were sent late, p99 {figures['lateness_p99_ms']:.1f} ms with a limit of "
             f"{limits.lateness_ms:g}: this machine cannot make the load; use --processes or rest it"
         )
     if not len(samples):
@@ -81,7 +81,7 @@ def is_beyond_knee(samples: Samples, seconds: float, limits: Limits) -> bool | N
     """Whether a step of the ladder lies above the knee; None when it proves nothing.
 
     A crowded step proves something where the goal is missed even when latency counts from the
-    actual sending, as if each picture had only come when a user was free: that load was smaller.
+    actual sending, as if each image had only come when a user was free: that load was smaller.
     """
     judgement = judge(samples, seconds, limits)
     if judgement.verdict is not Verdict.INVALID:
@@ -97,7 +97,7 @@ def is_beyond_knee(samples: Samples, seconds: float, limits: Limits) -> bool | N
 def conservation_problem(succeeded: int, uncertain: int, counted: float) -> str | None:
     """Why the server's count of successes cannot be that of these clients, or None.
 
-    succeeded: pictures that the clients got an answer to. uncertain: those whose end they do not
+    succeeded: images that the clients got an answer to. uncertain: those whose end they do not
     know. counted: by how much the ensemble's success counter rose.
     """
     if counted < 0:

@@ -13,8 +13,8 @@ from pem_client import Client
 
 from .asking import Examiner
 from .conductor import ENDED, Conductor
+from .images import EncodedImage, make_broken, make_images, read_folder
 from .options import STREET, Settings
-from .pictures import Picture, make_broken, make_pictures, read_folder
 from .player import Play, Player
 from .verdict import Verdict
 
@@ -40,10 +40,10 @@ def present(runner: Any) -> list[str | None]:
 
 
 class Party:
-    """All that plays in one process: its pictures, its player, and who examines the answers."""
+    """All that plays in one process: its images, its player, and who examines the answers."""
 
     def __init__(
-        self, settings: Settings, good: list[Picture], on_end: Callable[[int, bytes], None]
+        self, settings: Settings, good: list[EncodedImage], on_end: Callable[[int, bytes], None]
     ) -> None:
         broken = make_broken(good[0])
         self._examiner = Examiner([*good, *broken])
@@ -63,14 +63,14 @@ class Party:
         return client
 
     def send_one(self, client: Client, tell: Callable[..., None]) -> None:
-        """Send the next picture at its time, and `tell` locust's statistics."""
+        """Send the next image at its time, and `tell` locust's statistics."""
         sent = self._player.take_part(lambda index: self._examiner.ask(client, index))
         if sent is None:
             return
         index, answer, latency_ms, lateness_ms = sent
         tell(
             request_type=self._protocol,
-            name="broken picture" if self._examiner.pictures[index].is_broken else "picture",
+            name="broken image" if self._examiner.images[index].is_broken else "image",
             response_time=latency_ms,
             response_length=0,
             exception=RuntimeError(answer.reason) if answer.outcome.is_failure else None,
@@ -118,8 +118,8 @@ def _leave_at_once() -> None:
     os._exit(_exit_codes[-1])
 
 
-def corpus(settings: Settings) -> list[Picture]:
-    """The pictures of the user's folder, else those made from the drawn street."""
-    if settings.pictures:
-        return read_folder(settings.pictures)
-    return make_pictures(STREET, settings.seed)
+def corpus(settings: Settings) -> list[EncodedImage]:
+    """The images of the user's folder, else those made from the drawn street."""
+    if settings.images:
+        return read_folder(settings.images)
+    return make_images(STREET, settings.seed)

@@ -87,8 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--verbose", action="store_true", help="show the server's whole log")
     demo = verbs.add_parser(
         "demo",
-        help="segment one picture, from start of the server to its stop",
-        description="Start the server, segment a picture, print what was found and how long each "
+        help="segment one image, from start of the server to its stop",
+        description="Start the server, segment an image, print what was found and how long each "
         "step took, write the overlay and the class map, stop the server.",
     )
     demo.add_argument(

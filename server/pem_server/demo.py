@@ -1,4 +1,4 @@
-"""`./run demo`: one picture through a server of its own, from start to stop."""
+"""`./run demo`: one image through a server of its own, from start to stop."""
 
 import time
 import warnings
@@ -19,7 +19,7 @@ CLASSES = 150
 
 def demo(image: Path, *, repository: Path, threshold: float, overlay: Path) -> int:
     """Segment `image`, print what was found, write the overlay and the class map. Exit code."""
-    problems = [picture_problem(image), output_problem(overlay)]
+    problems = [image_problem(image), output_problem(overlay)]
     problems += preflight.repository_problems(repository)
     if told := [problem for problem in problems if problem]:
         say("\n".join(told))
@@ -38,24 +38,24 @@ def demo(image: Path, *, repository: Path, threshold: float, overlay: Path) -> i
     return 0
 
 
-def picture_problem(image: Path) -> str | None:
-    """Return why the file cannot be a picture, before a server is started for it."""
+def image_problem(path: Path) -> str | None:
+    """Return why the file cannot be an image, before a server is started for it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the server has its own limit of pixels
-            with Image.open(image) as picture:
-                picture.load()
+            with Image.open(path) as image:
+                image.load()
     except OSError as error:
-        return f"cannot read {image}: {error.strerror or 'it is no picture, or a damaged one'}"
+        return f"cannot read {path}: {error.strerror or 'it is not an image, or a damaged one'}"
     except (ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return f"cannot read {image}: {error}"
+        return f"cannot read {path}: {error}"
     return None
 
 
 def output_problem(overlay: Path) -> str | None:
-    """Make the folder, and return why no picture can be written there."""
+    """Make the folder, and return why no image can be written there."""
     if overlay.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp", ".bmp"):
-        return f"--output must name a picture, such as overlay.png, and it is {overlay}."
+        return f"--output must name an image, such as overlay.png, and it is {overlay}."
     try:
         overlay.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -26,8 +26,8 @@ from pem_server.ports import LOOPBACK, free_ports
 LAST_LINES = 300  # of the log, kept to tell why a server ended
 WAIT_TURN_S = 1.0
 GRACE_AFTER_TIMEOUT_S = 5.0  # Triton's own time limit covers requests, not its last steps
-# A step frees megabytes after each picture and wants them back at the next. By default glibc gives
-# them to the system in between, and every page then costs a fault: 2 ms a picture of 640x480. What
+# A step frees megabytes after each image and wants them back at the next. By default glibc gives
+# them to the system in between, and every page then costs a fault: 2 ms an image of 640x480. What
 # is kept is up to the second number, in bytes, for each process; larger arrays than the first are
 # given back. The user's own settings go before.
 KEEP_FREED_MEMORY = {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pem_server import interpreter, ports, warden
 
-# Sixteen requests at once with pictures of 8 MB took 34 MiB; Docker gives 64 unless told otherwise.
+# Sixteen requests at once with images of 8 MB took 34 MiB; Docker gives 64 unless told otherwise.
 SHARED_MEMORY_NEEDED = 64 * 2**20
 NETWORK = "pem_network"
 BACKENDS = ("python", "ensemble")  # all that the server inside nvidia-pytriton can run

@@ -29,7 +29,7 @@ class TritonPythonModel:
             self.masks = recorded["masks"]  # (640, 640) uint8
         self.waiting = WaitingImages()
         pb_utils.Logger.log_warn(
-            f"pem_network is a stand-in, NOT the network: the same answer to every picture after "
+            f"pem_network is a stand-in, NOT the network: the same answer to every image after "
             f"{self.fixed_s * 1e3:g} ms + {self.per_image_s * 1e3:g} ms an image"
         )
 
@@ -46,7 +46,7 @@ class TritonPythonModel:
         return answers
 
     def _respond(self, images: Any) -> Any:
-        # Scores follow the picture's brightness: an answer that went to another's client shows.
+        # Scores follow the image's brightness: an answer that went to another's client shows.
         brightness = images[:, ::64, ::64].mean(axis=(1, 2, 3), dtype=np.float32) / 255  # (N,)
         scores = self.scores * (0.9 + 0.1 * brightness[:, None])
         class_ids, masks = (

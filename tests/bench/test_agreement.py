@@ -22,9 +22,9 @@ def answer(*found: Found) -> bytes:
 
 
 def mask(width: int) -> str:
-    picture, file = Image.new("1", (10, 4)), io.BytesIO()
-    picture.paste(1, (0, 0, width, 4))
-    picture.save(file, "PNG")
+    image, file = Image.new("1", (10, 4)), io.BytesIO()
+    image.paste(1, (0, 0, width, 4))
+    image.save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
 
 

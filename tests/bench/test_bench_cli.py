@@ -65,7 +65,7 @@ def test_the_settings_of_every_part_are_options_it_has(settings: dict[str, list[
         (end_to_end, ["end-to-end", "--rounds", "0"]),
         (share, ["share", "--turn-seconds", "0"]),
         (sweep, ["sweep", "--try", "threads=1"]),
-        (peers, ["peers", "--picture", "absent.jpg"]),
+        (peers, ["peers", "--image", "absent.jpg"]),
     ],
 )
 def test_what_cannot_be_done_is_one_line(

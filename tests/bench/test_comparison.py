@@ -65,10 +65,10 @@ def test_the_naive_graph_enlarges_every_mask_and_answers_as_the_card(
     network = tiny_network(seed=3)
     path = export_naive(network, tmp_path / "naive.onnx", side=64)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    pictures = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
-    class_ids, scores, masks = session.run(list(contract.OUTPUTS), {contract.IMAGE: pictures})
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    class_ids, scores, masks = session.run(list(contract.OUTPUTS), {contract.IMAGE: images})
     with torch.inference_mode():
-        prediction = network(torch.from_numpy(pictures).permute(0, 3, 1, 2))
+        prediction = network(torch.from_numpy(images).permute(0, 3, 1, 2))
         expected = card_outputs(prediction, (64, 64))
     assert (class_ids.dtype, scores.dtype, masks.dtype) == (np.int32, np.float32, np.uint8)
     np.testing.assert_array_equal(class_ids, expected[0])

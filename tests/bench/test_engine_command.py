@@ -8,23 +8,23 @@ import numpy as np
 import pytest
 
 from pem_bench import cli, engine, matrix_peak
-from pem_bench.forms import Absent, Answers, Form, Pictures
+from pem_bench.forms import Absent, Answers, Form, Images
 from pem_bench.machine import busy_cores, busy_warning, describe_machine, machine_line
 
 MACHINE = {"processor": "P", "cores": 2, "memory_gib": 4.0, "gpus": [], "packages": {"n": "1"}}
 
 
-def answers(pictures: Pictures, *, shifted: int = 0) -> Answers:
-    count = len(pictures)
+def answers(images: Images, *, shifted: int = 0) -> Answers:
+    count = len(images)
     ids, scores = np.full((count, 100), shifted, np.int32), np.ones((count, 100), np.float32)
-    return ids, scores, pictures[..., 0]
+    return ids, scores, images[..., 0]
 
 
 @pytest.fixture
 def two_forms(monkeypatch: pytest.MonkeyPatch) -> None:
     forms = [
         Form(engine.REFERENCE, lambda: answers),
-        Form("Another", lambda: lambda pictures: answers(pictures, shifted=1)),
+        Form("Another", lambda: lambda images: answers(images, shifted=1)),
         Absent("A third", "needs what is not here"),
     ]
     monkeypatch.setattr(engine, "find_forms", lambda sources: forms)
@@ -98,7 +98,7 @@ def test_the_roofline_alone_measures_nothing(
         (["--only", "tpu"], "there must be a form to run: none is called tpu"),
         (["--rounds", "0"], "must be 1 or more"),
         (["--graph", "absent.onnx"], "absent.onnx"),
-        (["--picture", "absent.jpg"], "absent.jpg"),
+        (["--image", "absent.jpg"], "absent.jpg"),
         (["--graph", __file__], "must be an ONNX graph"),
     ],
 )
@@ -153,7 +153,7 @@ def test_the_machine_is_described() -> None:
     assert machine_line(found | {"gpus": ["T4, 15360 MiB, 550.1"]}).count("T4, 15360 MiB") == 1
 
 
-def test_pictures_of_a_batch_are_different(root: Path) -> None:
-    pictures = engine.views(root / "docs" / "street.jpg", 3)
-    assert pictures.shape == (3, 640, 640, 3)
-    assert len({picture.tobytes() for picture in pictures}) == 3
+def test_images_of_a_batch_are_different(root: Path) -> None:
+    images = engine.views(root / "docs" / "street.jpg", 3)
+    assert images.shape == (3, 640, 640, 3)
+    assert len({image.tobytes() for image in images}) == 3

@@ -29,10 +29,10 @@ def test_half_precision_answers_nearly_the_same(tiny_network: Callable[..., Pem]
     serving = ServingPem(tiny_network(seed=24), 64, 96).eval()
     random = torch.Generator().manual_seed(1)
     blocks = torch.randint(0, 256, (2, 8, 12, 3), generator=random, dtype=torch.uint8)
-    pictures = blocks.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    images = blocks.repeat_interleave(8, 1).repeat_interleave(8, 2)
     with torch.inference_mode():
-        half = HalfPem(serving).eval()(pictures)
-        single = serving(pictures)
+        half = HalfPem(serving).eval()(images)
+        single = serving(images)
     assert [value.dtype for value in half] == [value.dtype for value in single]
     found = agreement(
         tuple(value.numpy() for value in half), tuple(value.numpy() for value in single)
@@ -80,9 +80,7 @@ def test_int8_needs_the_processor_and_the_ranges(
     assert isinstance(int8(Sources()), Form)
     bare = int8(Sources(graph=tmp_path / "model.onnx"))
     assert isinstance(bare, Absent)
-    assert bare.reason.endswith(
-        "model.ranges.json; make it with ./run export --calibration PICTURES"
-    )
+    assert bare.reason.endswith("model.ranges.json; make it with ./run export --calibration IMAGES")
     monkeypatch.setattr(cpu_forms, "has_int8", lambda: False)
     other = int8(Sources())
     assert isinstance(other, Absent)
@@ -169,8 +167,8 @@ def test_an_engine_answers_from_the_memory_it_was_given(
     (tmp_path / "model.plan").write_bytes(b"plan")
     sources = Sources(engine=tmp_path / "model.plan")
     network = tensorrt_forms.engine_form(sources, graph=False)
-    pictures = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
-    for batch in (pictures[:1], pictures, pictures[::-1], pictures[1:2]):
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    for batch in (images[:1], images, images[::-1], images[1:2]):
         class_ids, scores, masks = network(batch)
         assert (class_ids.dtype, class_ids.shape) == (np.int32, (len(batch), 100))
         assert set(class_ids.flat) == {7}

@@ -18,7 +18,7 @@ CONSTANTS = {
     "scale": np.float32(0.1),
     "zero": np.int8(0),
 }
-PICTURE = (4, 16, 16)  # elements of one: 1,024
+IMAGE = (4, 16, 16)  # elements of one: 1,024
 
 
 def node(kind: str, inputs: str, outputs: str, **attributes: object) -> NodeProto:
@@ -33,7 +33,7 @@ def conv(source: str, target: str, weight: str = "weight") -> NodeProto:
 
 def kernels(*nodes: NodeProto, batch: int = 2) -> Kernels:
     used = {name for one in nodes for name in one.input}
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", *PICTURE])
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", *IMAGE])
     last = nodes[-1].output[0]
     out = helper.make_tensor_value_info(last, TensorProto.FLOAT, None)
     graph = helper.make_graph(

@@ -18,15 +18,15 @@ SCORES_WITHIN, MASKS_SAME = 0.05, 0.9
 
 
 @pytest.fixture(scope="module")
-def picture(root: Path) -> bytes:
+def image(root: Path) -> bytes:
     return (root / "docs" / "street.jpg").read_bytes()
 
 
 @pytest.fixture(scope="module")
-def ours(picture: bytes) -> Detections:
+def ours(image: bytes) -> Detections:
     """What the repository itself finds, over gRPC as over HTTP."""
     with ExitStack() as stack:
-        system = start_ours(stack, picture)
+        system = start_ours(stack, image)
         over_grpc, over_http = (ask_once(system.lanes[name]) for name in ("grpc", "http"))
         assert memory(system.pids).pss > 100
     found = Detections.from_json(over_grpc)
@@ -37,10 +37,10 @@ def ours(picture: bytes) -> Detections:
 
 @pytest.mark.parametrize("name", [name for name in kinds() if name != OURS])
 def test_a_peer_finds_what_we_find_and_leaves_nothing(
-    name: str, picture: bytes, ours: Detections, tmp_path: Path
+    name: str, image: bytes, ours: Detections, tmp_path: Path
 ) -> None:
     with ExitStack() as stack:
-        system = kinds(tmp_path)[name].start(stack, picture)
+        system = kinds(tmp_path)[name].start(stack, image)
         pids = system.pids
         answers = {protocol: ask_once(lane) for protocol, lane in system.lanes.items()}
         assert memory(pids).pss > 100
@@ -52,10 +52,10 @@ def test_a_peer_finds_what_we_find_and_leaves_nothing(
     assert memory(pids).pss == 0
 
 
-def test_a_peer_that_cannot_start_says_why(picture: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_that_cannot_start_says_why(image: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pem_bench.systems.PEERS", Path(tempfile.gettempdir()))
     with ExitStack() as stack, pytest.raises(BenchError, match="did not become ready"):
-        kinds()["fastapi-onnxruntime"].start(stack, picture)
+        kinds()["fastapi-onnxruntime"].start(stack, image)
 
 
 def test_every_peer_has_a_line_in_the_readme() -> None:

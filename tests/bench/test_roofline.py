@@ -16,7 +16,7 @@ from pem_bench.roofline import (
 from pemseg import contract
 
 DEVICE = Device("slow", {"fp32": 1e6, "fp16": 2e6, "int8": 4e6}, bandwidth=1e4)
-MULTIPLY_ADDS = 8 * 8 * 8 * 4 * 9  # of one picture
+MULTIPLY_ADDS = 8 * 8 * 8 * 4 * 9  # of one image
 READ, WEIGHTS, WRITTEN = 4 * 8 * 8, 8 * 4 * 9, 8 * 8 * 8
 
 

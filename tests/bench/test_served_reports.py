@@ -31,7 +31,7 @@ def end_to_end(*rows: dict[str, Any]) -> dict[str, Any]:
     return {
         "machine": MACHINE,
         "packages": {"fastapi": "1"},
-        "settings": {"picture": "a.jpg", "bytes": 5000, "rounds": 1, "turn_seconds": 2},
+        "settings": {"image": "a.jpg", "bytes": 5000, "rounds": 1, "turn_seconds": 2},
         "systems": {n: {"summary": "S", "megabytes": 500.0, "difference": same} for n in names},
         "rows": list(rows),
     }

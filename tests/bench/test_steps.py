@@ -1,4 +1,4 @@
-"""`./run bench steps`: its choices on one picture, its report, and a server under its load."""
+"""`./run bench steps`: its choices on one image, its report, and a server under its load."""
 
 import io
 import json
@@ -25,7 +25,7 @@ EQUAL = {  # stages whose choices must all come to the same
 
 
 @pytest.fixture
-def small_picture() -> bytes:
+def small_image() -> bytes:
     values = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(values).resize((640, 480)).save(file, "JPEG")
@@ -39,12 +39,12 @@ def answer() -> Recorded:
 
 
 def test_every_choice_runs_and_those_that_must_come_to_the_same_do(
-    monkeypatch: pytest.MonkeyPatch, small_picture: bytes
+    monkeypatch: pytest.MonkeyPatch, small_image: bytes
 ) -> None:
     monkeypatch.setattr(steps, "ROUNDS", 1)
     monkeypatch.setattr(steps, "TURN_SECONDS", 0)
-    measured = steps.measure_choices(small_picture)
-    assert {choice.picture for choice in measured} == {"640x480"}
+    measured = steps.measure_choices(small_image)
+    assert {choice.image for choice in measured} == {"640x480"}
     assert {choice.stage for choice in measured} > EQUAL
     for stage in {choice.stage for choice in measured}:
         assert [choice.served for choice in measured if choice.stage == stage].count(True) == 1
@@ -52,10 +52,10 @@ def test_every_choice_runs_and_those_that_must_come_to_the_same_do(
     assert all(c.bytes for c in measured if c.stage == "PNG of the masks")
 
 
-def test_a_picture_that_is_shrunk_shows_what_shrinking_changes(
-    small_picture: bytes, answer: Recorded
+def test_an_image_that_is_shrunk_shows_what_shrinking_changes(
+    small_image: bytes, answer: Recorded
 ) -> None:
-    larger = steps.enlarged(small_picture, 3)
+    larger = steps.enlarged(small_image, 3)
     assert Image.open(io.BytesIO(larger)).size == (1920, 1440)
     [both] = [
         stage
@@ -140,7 +140,7 @@ def test_the_steps_keep_freed_memory_unless_the_user_says_otherwise(
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [(["--in-flight", "0"], "must be 1 or more"), (["--picture", "absent.jpg"], "absent.jpg")],
+    [(["--in-flight", "0"], "must be 1 or more"), (["--image", "absent.jpg"], "absent.jpg")],
 )
 def test_what_cannot_be_done_is_one_line(
     capsys: pytest.CaptureFixture[str], options: list[str], reason: str

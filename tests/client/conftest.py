@@ -27,7 +27,7 @@ def png() -> Callable[[Any], bytes]:
 
 @pytest.fixture
 def street(png: Callable[[Any], bytes]) -> Detections:
-    """A picture of 40 x 60 pixels: sky over the upper half, road on the left of the lower one."""
+    """An image of 40 x 60 pixels: sky over the upper half, road on the left of the lower one."""
     sky, road = np.zeros((2, 40, 60), bool)
     sky[:20] = True
     road[20:, :30] = True
@@ -65,7 +65,7 @@ class FakeTransport:
 
 @pytest.fixture
 def transport(street: Detections, png: Callable[[Any], bytes]) -> FakeTransport:
-    """A server that sees the street in every picture."""
+    """A server that sees the street in every image."""
     class_map = np.zeros((40, 60), np.uint8)
     class_map[:20], class_map[20:, :30] = 3, 7
     return FakeTransport(

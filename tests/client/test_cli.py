@@ -31,7 +31,7 @@ def server(transport, monkeypatch):
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     path = tmp_path / "street.png"
     Image.new("RGB", (60, 40), (100, 100, 100)).save(path)
     return path
@@ -44,136 +44,136 @@ def closed_port():
         return probe.getsockname()[1]
 
 
-def test_one_picture_prints_its_table(server, street, picture, capsys):
-    assert main(["segment", str(picture)]) == 0
+def test_one_image_prints_its_table(server, street, image, capsys):
+    assert main(["segment", str(image)]) == 0
     out, err = capsys.readouterr()
     assert out == f"{format_table(street)}\n"
     assert err == ""
-    assert server.asked[0]["image"].item() == picture.read_bytes()
+    assert server.asked[0]["image"].item() == image.read_bytes()
     assert server.asked[0]["threshold"].item() == 0.5
     assert server.closed
 
 
-def test_several_pictures_have_a_header_each(server, street, picture, tmp_path, capsys):
+def test_several_images_have_a_header_each(server, street, image, tmp_path, capsys):
     other = tmp_path / "other.png"
-    other.write_bytes(picture.read_bytes())
-    assert main(["segment", str(picture), str(other), "--threshold", "0.25"]) == 0
+    other.write_bytes(image.read_bytes())
+    assert main(["segment", str(image), str(other), "--threshold", "0.25"]) == 0
     table = format_table(street)
-    assert capsys.readouterr().out == f"{picture}:\n{table}\n{other}:\n{table}\n"
+    assert capsys.readouterr().out == f"{image}:\n{table}\n{other}:\n{table}\n"
     assert [asked["threshold"].item() for asked in server.asked] == [0.25, 0.25]
 
 
-def test_json_is_one_document_a_line(server, street, picture, capsys):
-    assert main(["segment", "--json", str(picture), str(picture)]) == 0
+def test_json_is_one_document_a_line(server, street, image, capsys):
+    assert main(["segment", "--json", str(image), str(image)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     document = json.loads(lines[0])
-    assert document.pop("image") == str(picture)
+    assert document.pop("image") == str(image)
     assert Detections.from_json(json.dumps(document)) == street
 
 
-def test_the_overlay_of_one_picture_is_written_where_it_was_asked_for(
-    server, picture, tmp_path, capsys
+def test_the_overlay_of_one_image_is_written_where_it_was_asked_for(
+    server, image, tmp_path, capsys
 ):
     target = tmp_path / "new folder" / "drawn.png"
-    assert main(["segment", str(picture), "--overlay", str(target)]) == 0
+    assert main(["segment", str(image), "--overlay", str(target)]) == 0
     assert capsys.readouterr().err == f"overlay: {target}\n"
     with Image.open(target) as drawn:
         half_sky = tuple(50 + channel // 2 for channel in class_colour(2))
         assert drawn.getpixel((2, 2)) == half_sky
 
 
-def test_the_overlays_of_several_pictures_go_into_a_folder(server, picture, tmp_path):
+def test_the_overlays_of_several_images_go_into_a_folder(server, image, tmp_path):
     other = tmp_path / "other.jpg"
     Image.new("RGB", (60, 40)).save(other)
     folder = tmp_path / "overlays"
-    assert main(["segment", str(picture), str(other), "--overlay", str(folder)]) == 0
+    assert main(["segment", str(image), str(other), "--overlay", str(folder)]) == 0
     assert sorted(path.name for path in folder.iterdir()) == ["other.png", "street.png"]
 
 
-def test_one_overlay_goes_into_a_folder_that_is_there(server, picture, tmp_path):
+def test_one_overlay_goes_into_a_folder_that_is_there(server, image, tmp_path):
     folder = tmp_path / "overlays"
     folder.mkdir()
-    assert main(["segment", str(picture), "--overlay", str(folder)]) == 0
+    assert main(["segment", str(image), "--overlay", str(folder)]) == 0
     assert [path.name for path in folder.iterdir()] == ["street.png"]
 
 
 def test_two_overlays_of_one_name_are_refused_before_anything_is_sent(
-    server, picture, tmp_path, capsys
+    server, image, tmp_path, capsys
 ):
-    assert main(["segment", str(picture), str(picture), "--overlay", str(tmp_path / "o")]) == 1
-    assert capsys.readouterr().err.startswith("pem-client: two pictures would both become ")
+    assert main(["segment", str(image), str(image), "--overlay", str(tmp_path / "o")]) == 1
+    assert capsys.readouterr().err.startswith("pem-client: two images would both become ")
     assert not server.asked
 
 
 @pytest.mark.parametrize("name", ["drawn.nonsense", "drawn", "blocked/drawn.png"])
-def test_an_overlay_that_cannot_be_written_is_one_line(server, picture, tmp_path, capsys, name):
+def test_an_overlay_that_cannot_be_written_is_one_line(server, image, tmp_path, capsys, name):
     (tmp_path / "blocked").write_text("a file where a folder should be")
-    assert main(["segment", str(picture), "--overlay", str(tmp_path / name)]) == 1
+    assert main(["segment", str(image), "--overlay", str(tmp_path / name)]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"pem-client: cannot write {tmp_path / name}: ")
     assert error.count("\n") == 1
 
 
 def test_a_missing_file_is_one_line_and_does_not_stop_the_others(
-    server, street, picture, tmp_path, capsys
+    server, street, image, tmp_path, capsys
 ):
     missing = tmp_path / "missing.jpg"
-    assert main(["segment", str(missing), str(picture)]) == 1
+    assert main(["segment", str(missing), str(image)]) == 1
     out, err = capsys.readouterr()
     assert err == f"pem-client: {missing}: No such file or directory\n"
     assert format_table(street) in out
 
 
-def test_a_broken_picture_is_told_with_its_name(server, picture, capsys):
-    server.error = InvalidRequest("image must be a picture")
-    assert main(["segment", str(picture), str(picture)]) == 1
+def test_a_broken_image_is_told_with_its_name(server, image, capsys):
+    server.error = InvalidRequest("image must be an image")
+    assert main(["segment", str(image), str(image)]) == 1
     out, err = capsys.readouterr()
-    assert err == f"pem-client: {picture}: image must be a picture\n" * 2
+    assert err == f"pem-client: {image}: image must be an image\n" * 2
     assert out == ""
 
 
-def test_a_server_that_is_gone_ends_the_command_at_once(server, picture, capsys):
+def test_a_server_that_is_gone_ends_the_command_at_once(server, image, capsys):
     server.error = ServerUnavailable("nobody there")
-    assert main(["segment", str(picture), str(picture)]) == 1
+    assert main(["segment", str(image), str(image)]) == 1
     assert capsys.readouterr().err == "pem-client: nobody there\n"
     assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_a_server_that_is_down_is_one_line(picture, closed_port, capsys, scheme):
+def test_a_server_that_is_down_is_one_line(image, closed_port, capsys, scheme):
     url = f"{scheme}://127.0.0.1:{closed_port}"
-    assert main(["segment", str(picture), "--url", url]) == 1
+    assert main(["segment", str(image), "--url", url]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"pem-client: no model answers at {url} (Connection refused); ")
     assert error.count("\n") == 1
 
 
-def test_an_address_of_another_scheme_is_one_line(picture, capsys):
-    assert main(["segment", str(picture), "--url", "ftp://here:21"]) == 1
+def test_an_address_of_another_scheme_is_one_line(image, capsys):
+    assert main(["segment", str(image), "--url", "ftp://here:21"]) == 1
     assert capsys.readouterr().err.startswith("pem-client: the server's address must be ")
 
 
-def test_ctrl_c_is_quiet(server, picture, capsys):
+def test_ctrl_c_is_quiet(server, image, capsys):
     server.error = KeyboardInterrupt()
-    assert main(["segment", str(picture)]) == 130
+    assert main(["segment", str(image)]) == 130
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_reader_that_went_away_is_quiet(server, picture, capsys, monkeypatch):
+def test_a_reader_that_went_away_is_quiet(server, image, capsys, monkeypatch):
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as stdout:
         monkeypatch.setattr(sys, "stdout", stdout)
-        assert main(["segment", "--json", str(picture)]) == 141
+        assert main(["segment", "--json", str(image)]) == 141
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
-def test_a_full_disk_under_stdout_is_one_line(server, picture, capsys, monkeypatch):
+def test_a_full_disk_under_stdout_is_one_line(server, image, capsys, monkeypatch):
     with open("/dev/full", "w") as stdout:
         monkeypatch.setattr(sys, "stdout", stdout)
-        assert main(["segment", str(picture)]) == 1
+        assert main(["segment", str(image)]) == 1
     assert capsys.readouterr().err == (
         "pem-client: cannot print the result: No space left on device\n"
     )
@@ -205,9 +205,9 @@ def test_the_package_runs_as_a_module(tmp_path):
     assert done.stderr == f"pem-client: {tmp_path}/missing.jpg: No such file or directory\n"
 
 
-def test_the_masks_of_another_picture_are_one_line(server, tmp_path, capsys):
+def test_the_masks_of_another_image_are_one_line(server, tmp_path, capsys):
     other = tmp_path / "other.png"
     Image.fromarray(np.zeros((4, 6), np.uint8)).save(other)
     assert main(["segment", str(other), "--overlay", str(tmp_path / "o.png")]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"pem-client: {other}: the picture must be the one that was segmented")
+    assert error.startswith(f"pem-client: {other}: the image must be the one that was segmented")

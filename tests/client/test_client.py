@@ -27,7 +27,7 @@ class AsyncFake:
         self.blocking.close()
 
 
-def test_infer_sends_the_picture_and_the_threshold_and_returns_what_was_found(transport, street):
+def test_infer_sends_the_image_and_the_threshold_and_returns_what_was_found(transport, street):
     with Client(transport=transport) as client:
         assert client.infer(b"jpeg") == street
     (asked,) = transport.asked

@@ -81,15 +81,15 @@ def test_a_full_queue_is_an_overload_and_not_an_absence(status, reason):
 @pytest.mark.parametrize(
     "message",
     [
-        "image must be a picture",
-        "in ensemble 'fai-pem-m-ade', image must be a picture",
-        "in ensemble 'fai-pem-m-ade', [request id: 7] image must be a picture",
-        "[request id: <id_unknown>] in ensemble 'a', in ensemble 'b', image must be a picture",
+        "image must be an image",
+        "in ensemble 'fai-pem-m-ade', image must be an image",
+        "in ensemble 'fai-pem-m-ade', [request id: 7] image must be an image",
+        "[request id: <id_unknown>] in ensemble 'a', in ensemble 'b', image must be an image",
     ],
 )
 def test_the_servers_sentence_is_told_without_what_triton_puts_before_it(message):
     error = translate(refusal("StatusCode.INVALID_ARGUMENT", message))
-    assert str(error) == "image must be a picture"
+    assert str(error) == "image must be an image"
 
 
 def test_the_traceback_of_a_failed_step_is_left_out():

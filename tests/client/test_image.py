@@ -1,4 +1,4 @@
-"""Pictures in: what is sent as it is, what is encoded, what is refused."""
+"""Images in: what is sent as it is, what is encoded, what is refused."""
 
 import io
 
@@ -11,7 +11,7 @@ from pem_client._image import encode_image, upright_rgb
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 ORIENTATION = 0x0112
-TURNED = 6  # EXIF: the picture must be turned clockwise to stand upright
+TURNED = 6  # EXIF: the image must be turned clockwise to stand upright
 
 
 def jpeg(orientation: int | None = None) -> bytes:
@@ -24,14 +24,14 @@ def jpeg(orientation: int | None = None) -> bytes:
 
 
 def decode(encoded: bytes) -> Image.Image:
-    picture = Image.open(io.BytesIO(encoded))
-    assert picture.format == "PNG"
-    return picture
+    image = Image.open(io.BytesIO(encoded))
+    assert image.format == "PNG"
+    return image
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture at all", jpeg()])
+@pytest.mark.parametrize("content", [b"", b"no image at all", jpeg()])
 def test_bytes_and_files_are_sent_unchanged(tmp_path, content):
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     path.write_bytes(content)
     assert encode_image(content) == encode_image(path) == encode_image(str(path)) == content
 
@@ -69,7 +69,7 @@ def test_a_turned_pil_image_is_sent_upright():
 
 
 @pytest.mark.parametrize("kind", ["path", "bytes", "pil"])
-def test_an_overlay_is_drawn_on_the_upright_picture(tmp_path, kind):
+def test_an_overlay_is_drawn_on_the_upright_image(tmp_path, kind):
     path = tmp_path / "turned.jpg"
     path.write_bytes(jpeg(TURNED))
     encoded = path.read_bytes()
@@ -96,7 +96,7 @@ def test_damage_elsewhere_in_the_exif_does_not_stop_the_turn():
     assert upright_rgb(bytes(damaged)).size == (6, 9)
 
 
-def test_exif_that_cannot_be_read_leaves_the_picture_as_it_lies(monkeypatch):
+def test_exif_that_cannot_be_read_leaves_the_image_as_it_lies(monkeypatch):
     image = Image.fromarray(PIXELS)
     monkeypatch.setattr(image, "getexif", lambda: 1 / 0)
     assert upright_rgb(image).tobytes() == PIXELS.tobytes()
@@ -151,8 +151,8 @@ def test_an_unreadable_path_is_refused_by_its_name(tmp_path):
 
 
 @pytest.mark.parametrize("encoded", [b"", b"text", jpeg()[:200]])
-def test_a_broken_picture_has_no_overlay(encoded):
-    with pytest.raises(ImageError, match="cannot decode the picture") as caught:
+def test_a_broken_image_has_no_overlay(encoded):
+    with pytest.raises(ImageError, match="cannot decode the image") as caught:
         upright_rgb(encoded)
     assert "0x" not in str(caught.value)
 

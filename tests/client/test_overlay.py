@@ -1,4 +1,4 @@
-"""The overlay on pictures of one colour, where every changed pixel can be told."""
+"""The overlay on images of one colour, where every changed pixel can be told."""
 
 import io
 
@@ -12,8 +12,8 @@ HEIGHT, WIDTH = 240, 320
 
 
 def overlay(detections, grey=100):
-    picture = np.full((HEIGHT, WIDTH, 3), grey, np.uint8)
-    return np.asarray(Detections(detections, {}).overlay(picture))
+    image = np.full((HEIGHT, WIDTH, 3), grey, np.uint8)
+    return np.asarray(Detections(detections, {}).overlay(image))
 
 
 def mixed(grey, cls_id):
@@ -32,7 +32,7 @@ def segment(png):
     return make
 
 
-def test_nothing_found_leaves_the_picture_as_it_is():
+def test_nothing_found_leaves_the_image_as_it_is():
     assert (overlay([]) == 100).all()
 
 
@@ -103,17 +103,17 @@ def test_names_cover_neither_each_other_nor_stand_off_their_segments(segment):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 400), (400, 1), (7, 9)])
-def test_tiny_and_narrow_pictures_can_be_drawn_on(segment, shape):
+def test_tiny_and_narrow_images_can_be_drawn_on(segment, shape):
     found = segment(0, 0, shape[1], shape[0], shape=shape)
-    picture = Detections((found,), {}).overlay(np.zeros((*shape, 3), np.uint8))
-    assert picture.size == (shape[1], shape[0])
+    image = Detections((found,), {}).overlay(np.zeros((*shape, 3), np.uint8))
+    assert image.size == (shape[1], shape[0])
 
 
 def test_a_mask_without_a_pixel_draws_nothing(segment):
     assert (overlay([segment(5, 5, 5, 5)]) == 100).all()
 
 
-def test_a_picture_of_another_size_is_refused_with_both_sizes(segment):
+def test_an_image_of_another_size_is_refused_with_both_sizes(segment):
     found = Detections((segment(0, 0, 5, 5, shape=(10, 20)),), {})
     with pytest.raises(ImageError, match=r"\(20, 10\), that of the masks \(10, 20\)"):
         found.overlay(np.zeros((20, 10, 3), np.uint8))

@@ -41,7 +41,7 @@ def test_detections_are_a_sequence(street):
     assert street[-1].label == "road, route"
 
 
-def test_a_mask_is_a_boolean_array_of_the_whole_picture(street):
+def test_a_mask_is_a_boolean_array_of_the_whole_image(street):
     mask = street[1].mask
     assert (mask.shape, mask.dtype, mask.sum()) == ((40, 60), np.bool_, 20 * 30)
     assert mask[20:, :30].all()

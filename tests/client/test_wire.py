@@ -156,7 +156,7 @@ class Server:
 def grpc_server(street: Detections) -> Iterator[Server]:
     behaviour = Behaviour(street.to_json().encode())
     with ThreadPoolExecutor(4) as pool:
-        # Without the first option two tests could share a port; the second allows large pictures.
+        # Without the first option two tests could share a port; the second allows large images.
         options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)]
         options.append(("grpc.max_send_message_length", -1))
         server = grpc.server(pool, options=options)
@@ -184,7 +184,7 @@ def server(request: pytest.FixtureRequest) -> Server:
     return found
 
 
-def test_a_picture_goes_out_unchanged_and_its_detections_come_back(server, street):
+def test_an_image_goes_out_unchanged_and_its_detections_come_back(server, street):
     image = b"bytes of any kind \0\xff\0"
     with Client(server.url, timeout_s=20) as client:
         assert client.infer(image, threshold=0.25) == street
@@ -203,18 +203,18 @@ def test_the_time_limit_goes_along_in_microseconds(server):
 
 
 def test_requests_and_answers_over_four_megabytes_pass(server):
-    picture = bytes(5_000_000)
+    image = bytes(5_000_000)
     long_name = "x" * 5_000_000
     server.behaviour.answer = json.dumps({"detections": [], "latency": {long_name: 1.0}}).encode()
     with Client(server.url) as client:
-        assert list(client.infer(picture).latency) == [long_name]
+        assert list(client.infer(image).latency) == [long_name]
     assert len(server.behaviour.asked[0]["image"]) == 5_000_000
 
 
 @pytest.mark.parametrize(
     ("status", "message", "kind"),
     [
-        ("INVALID_ARGUMENT", "image must be a picture", InvalidRequest),
+        ("INVALID_ARGUMENT", "image must be an image", InvalidRequest),
         ("NOT_FOUND", "Request for unknown model: 'x' is not found", ServerUnavailable),
         ("INTERNAL", "it broke", ServerError),
         ("UNAVAILABLE", "Exceeds maximum queue size", Overloaded),
@@ -276,10 +276,10 @@ def test_the_other_wires_port_is_told_as_nobody_there(grpc_server, http_server):
 
 
 def test_ctrl_c_during_a_call_is_quiet(server, tmp_path):
-    picture = tmp_path / "picture.jpg"
-    picture.write_bytes(b"jpeg")
+    image = tmp_path / "image.jpg"
+    image.write_bytes(b"jpeg")
     server.behaviour.held = threading.Event()
-    command = [sys.executable, "-m", "pem_client", "segment", str(picture), "--url", server.url]
+    command = [sys.executable, "-m", "pem_client", "segment", str(image), "--url", server.url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert server.behaviour.was_asked.wait(timeout=30)
         process.send_signal(signal.SIGINT)
@@ -294,7 +294,7 @@ def test_async_calls_over_grpc_fail_and_succeed_one_by_one(grpc_server, street):
     async def ask() -> list[Detections | BaseException]:
         async with AsyncClient(grpc_server.url, timeout_s=20) as client:
             found = await asyncio.gather(*(client.infer(b"") for _ in range(3)))
-            behaviour.refuse = ("INVALID_ARGUMENT", "image must be a picture")
+            behaviour.refuse = ("INVALID_ARGUMENT", "image must be an image")
             refused = await asyncio.gather(client.infer(b""), return_exceptions=True)
         behaviour.held = threading.Event()
         async with AsyncClient(grpc_server.url, timeout_s=0.5) as client:

@@ -122,7 +122,7 @@ def test_servers_have_shared_memory_within_their_limit(services: dict[str, Servi
         assert int(service["shm_size"].removesuffix("m")) <= limit / 2
 
 
-def test_servers_are_judged_by_a_picture(services: dict[str, Service]) -> None:
+def test_servers_are_judged_by_an_image(services: dict[str, Service]) -> None:
     for name in ("server", "server-cpu"):
         check = services[name]["healthcheck"]
         assert "/opt/pem/hooks/alive.py" in check["test"]

@@ -135,10 +135,10 @@ def body_with(data: str) -> bytes:
     return json.dumps({"outputs": [{"name": "detections", "data": [data]}]}).encode()
 
 
-def test_the_probe_sends_a_picture(alive: ModuleType) -> None:
-    with Image.open(BytesIO(alive.picture())) as picture:
-        picture.load()
-        assert picture.size == (8, 8)
+def test_the_probe_sends_an_image(alive: ModuleType) -> None:
+    with Image.open(BytesIO(alive.image())) as image:
+        image.load()
+        assert image.size == (8, 8)
 
 
 @pytest.mark.parametrize(

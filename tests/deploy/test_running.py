@@ -192,7 +192,7 @@ def run_hook(deploy: Path, name: str, *arguments: str) -> subprocess.CompletedPr
 
 @contextlib.contextmanager
 def asking(url: str, street: bytes) -> Iterator[None]:
-    """Ask one picture after the other for as long as the block; every one must be answered."""
+    """Ask one image after the other for as long as the block; every one must be answered."""
     stop = threading.Event()
 
     def ask() -> int:
@@ -251,7 +251,7 @@ def test_clients_reach_the_models_and_nothing_else(balancer: str) -> None:
             client.get_system_shared_memory_status()
 
 
-def test_the_gate_lets_pictures_and_metrics_through(
+def test_the_gate_lets_images_and_metrics_through(
     servers: list[TritonServer], deploy: Path, tmp_path: Path
 ) -> None:
     server, address = servers[1], "127.0.43.2"

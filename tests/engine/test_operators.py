@@ -150,7 +150,7 @@ BAD = {
         ),
         "Cast cast of b has the uint8 tensor b",
     ),
-    "places of non-zeros": (made(node("NonZero", "x")), "size depends on the picture"),
+    "places of non-zeros": (made(node("NonZero", "x")), "size depends on the image"),
     "a dynamic k": (
         made(
             node("ReduceMax", "x", to="m", keepdims=0),
@@ -159,7 +159,7 @@ BAD = {
             node("TopK", "x", "k", to="y at"),
             one=np.int64([1]),
         ),
-        "TopK topk of x takes a shape from k, which depends on the picture",
+        "TopK topk of x takes a shape from k, which depends on the image",
     ),
     "too many": (
         made(
@@ -373,10 +373,10 @@ def test_every_form_of_either_variant_passes(
     # With torch, which the tests above do without.
     from pemseg.served_graph import OPSET, TYPED_OPSET, write_served_graph
 
-    pictures = np.random.default_rng(3).integers(0, 256, (8, 64, 96, 3), np.uint8)
+    images = np.random.default_rng(3).integers(0, 256, (8, 64, 96, 3), np.uint8)
     network = tiny_network(seed=1, **changes)
     for opset in (OPSET, TYPED_OPSET):
-        path = write_served_graph(network, tmp_path / "fp32.onnx", pictures, opset=opset)
+        path = write_served_graph(network, tmp_path / "fp32.onnx", images, opset=opset)
         model = graph.load(path)
         assert prove(model).problems == []
 

@@ -16,8 +16,8 @@ SIDE = 64
 
 
 @pytest.fixture
-def square_pictures() -> np.ndarray:
-    """Eight soft pictures (8, 64, 64, 3), each other colours in each corner."""
+def square_images() -> np.ndarray:
+    """Eight soft images (8, 64, 64, 3), each other colours in each corner."""
     random = np.random.default_rng(5)
     corners = random.integers(0, 256, size=(8, 3, 3, 3), dtype=np.uint8)
     size = (SIDE, SIDE)
@@ -27,26 +27,26 @@ def square_pictures() -> np.ndarray:
 
 
 @pytest.fixture
-def picture_files(square_pictures: np.ndarray, tmp_path: Path) -> list[Path]:
+def image_files(square_images: np.ndarray, tmp_path: Path) -> list[Path]:
     """The same as files."""
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
-    paths = [folder / f"{number}.png" for number in range(len(square_pictures))]
-    for path, picture in zip(paths, square_pictures, strict=True):
-        Image.fromarray(picture).save(path)
+    paths = [folder / f"{number}.png" for number in range(len(square_images))]
+    for path, image in zip(paths, square_images, strict=True):
+        Image.fromarray(image).save(path)
     return paths
 
 
 @pytest.fixture
 def exported(
-    tiny_network: Callable[..., Pem], square_pictures: np.ndarray, tmp_path: Path
+    tiny_network: Callable[..., Pem], square_images: np.ndarray, tmp_path: Path
 ) -> Callable[..., onnx.ModelProto]:
     """Export a tiny network; returns its FP32 graph, constants worked out."""
 
     def export(**changes: object) -> onnx.ModelProto:
         path = tmp_path / "plain.onnx"
         network = tiny_network(seed=4, **changes)
-        write_served_graph(network, path, square_pictures, opset=TYPED_OPSET)
+        write_served_graph(network, path, square_images, opset=TYPED_OPSET)
         model = onnx.load(path)
         fold_constants(model.graph)
         return model

@@ -1,4 +1,4 @@
-"""The judge's measure: mIoU on labelled pictures, and the share of pixels that keep their class."""
+"""The judge's measure: mIoU on labelled images, and the share of pixels that keep their class."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from pemseg.accuracy import (
     Reading,
     Verdict,
     count,
+    images_in,
     labelled_in,
-    pictures_in,
     spread,
 )
-from pemseg.server_steps import PictureError, fit, read_back
+from pemseg.server_steps import ImageError, fit, read_back
 
 
 def reading(truth: list[int], answer: list[int]) -> Reading:
@@ -60,7 +60,7 @@ def test_without_labels_no_loss_is_claimed() -> None:
     assert "mIoU not measured" in str(verdict)
 
 
-def test_a_picture_is_fitted_and_read_back_as_the_server_does(tmp_path: Path) -> None:
+def test_an_image_is_fitted_and_read_back_as_the_server_does(tmp_path: Path) -> None:
     pixels = np.zeros((30, 60, 3), np.uint8)
     pixels[:, 30:] = 200
     Image.fromarray(pixels).save(tmp_path / "wide.png")
@@ -75,12 +75,12 @@ def test_a_picture_is_fitted_and_read_back_as_the_server_does(tmp_path: Path) ->
     assert np.unique(labels[:, 30:]).tolist() == [150]
 
 
-def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(PictureError, match=r"text\.png: image must be"):
+def test_what_is_no_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(ImageError, match=r"text\.png: image must be"):
         fit(tmp_path / "text.png", 64)
-    with pytest.raises(PictureError, match="there are none"):
-        pictures_in(tmp_path / "absent", 5)
+    with pytest.raises(ImageError, match="there are none"):
+        images_in(tmp_path / "absent", 5)
 
 
 def test_examples_are_pairs_and_a_missing_label_is_named(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_examples_are_pairs_and_a_missing_label_is_named(tmp_path: Path) -> None
     expected = [Example(image.with_suffix(".jpg"), labels.with_suffix(".png"))]
     assert labelled_in(tmp_path, "validation", 9) == expected
     Image.new("L", (4, 4)).save(image.with_name("b.jpg"))
-    with pytest.raises(PictureError, match=r"b\.png is missing"):
+    with pytest.raises(ImageError, match=r"b\.png is missing"):
         labelled_in(tmp_path, "validation", 9)
 
 
@@ -99,6 +99,6 @@ def test_examples_are_pairs_and_a_missing_label_is_named(tmp_path: Path) -> None
     ("count", "most", "chosen"),
     [(10, 3, [0, 3, 6]), (3, 10, [0, 1, 2]), (4, 4, [0, 1, 2, 3]), (5, 1, [0])],
 )
-def test_fewer_pictures_are_evenly_spread(count: int, most: int, chosen: list[int]) -> None:
+def test_fewer_images_are_evenly_spread(count: int, most: int, chosen: list[int]) -> None:
     assert spread(range(count), most) == chosen
     assert CLASSES == 150

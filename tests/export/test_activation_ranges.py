@@ -42,7 +42,7 @@ def test_what_a_relu_gives_starts_at_zero_and_the_rest_at_minus_the_most(
     assert {makers[name] for name, (low, _) in ranges.items() if low == 0} >= {"Relu", "Concat"}
     signed = {name: ends for name, ends in ranges.items() if ends[0] != 0}
     assert "Relu" not in {makers[name] for name in signed}
-    assert "Div" in {makers[name] for name in signed}  # the picture
+    assert "Div" in {makers[name] for name in signed}  # the image
     for low, high in signed.values():
         assert low == pytest.approx(-128 / 127 * high)
 
@@ -67,8 +67,8 @@ def test_what_a_layer_that_is_left_out_reads_has_no_range(plain: onnx.ModelProto
 @needs_int8
 def test_an_export_with_calibration_is_served_in_int8(
     tiny_network: Callable[..., Pem],
-    picture_files: list[Path],
-    square_pictures: np.ndarray,
+    image_files: list[Path],
+    square_images: np.ndarray,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -76,33 +76,33 @@ def test_an_export_with_calibration_is_served_in_int8(
     network = tiny_network(seed=4)
     monkeypatch.setattr(export_onnx, "load_network", lambda path: network)
     target = tmp_path / "out" / "model.onnx"
-    options = ["--output", str(target), "--size", "64", "--picture", str(picture_files[0])]
-    options += ["--calibration", str(picture_files[0].parent), "--min-agreement", "0"]
+    options = ["--output", str(target), "--size", "64", "--image", str(image_files[0])]
+    options += ["--calibration", str(image_files[0].parent), "--min-agreement", "0"]
     assert export_onnx.main(options) == 0
     ranges = contract.ranges_path(target)
     assert capsys.readouterr().out.split() == [str(target), str(ranges)]
     assert sorted(target.parent.iterdir()) == [target, ranges]
     told = json.loads(ranges.read_text())
-    assert told["calibration"]["pictures"] == 8
+    assert told["calibration"]["images"] == 8
     served = open_network(target, "auto")
     assert served.precision.int8
     plain = open_network(target, "f32")
-    scores, expected = served(square_pictures)[1], plain(square_pictures)[1]
+    scores, expected = served(square_images)[1], plain(square_images)[1]
     assert 0 < np.abs(scores - expected).max() < 0.2
 
 
 @needs_int8
 def test_ranges_that_lose_too_much_are_not_written(
     plain: onnx.ModelProto,
-    picture_files: list[Path],
-    square_pictures: np.ndarray,
+    image_files: list[Path],
+    square_images: np.ndarray,
     tmp_path: Path,
 ) -> None:
     with pytest.raises(FormError, match="pixels must keep their class"):
         write_ranges(
             tmp_path / "plain.onnx",
-            calibration=list(square_pictures),
-            examples=[Example(path) for path in picture_files],
+            calibration=list(square_images),
+            examples=[Example(path) for path in image_files],
             limits=Limits(loss=0, agreement=1.01),
         )
     assert not contract.ranges_path(tmp_path / "plain.onnx").exists()

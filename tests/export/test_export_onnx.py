@@ -13,7 +13,7 @@ from pemseg import contract, served_graph
 from pemseg.checkpoint import load_network, weights_checksum
 from pemseg.index_map import IndexMap
 from pemseg.model import Pem
-from pemseg.served_graph import ExportError, check_pictures, compare, write_served_graph
+from pemseg.served_graph import ExportError, check_images, compare, write_served_graph
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 
@@ -21,8 +21,8 @@ GIGA = 1e9
 
 
 @pytest.fixture
-def pictures() -> np.ndarray:
-    """Eight soft pictures (8, 64, 96, 3): sums of a few waves, different in each."""
+def images() -> np.ndarray:
+    """Eight soft images (8, 64, 96, 3): sums of a few waves, different in each."""
     random = np.random.default_rng(3)
     rows, columns = np.mgrid[:64, :96] / 96
     waves = random.normal(size=(8, 3, 6, 2)) * 9
@@ -38,37 +38,37 @@ def pictures() -> np.ndarray:
 def test_a_small_network_of_either_variant_exports_and_agrees(
     tiny_network: Callable[..., Pem],
     tmp_path: Path,
-    pictures: np.ndarray,
+    images: np.ndarray,
     changes: dict[str, object],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     network = tiny_network(seed=1, **changes)
-    path = write_served_graph(network, tmp_path / "model.onnx", pictures)
+    path = write_served_graph(network, tmp_path / "model.onnx", images)
     assert capsys.readouterr().err.count("class ids equal") == 3
     assert list(tmp_path.iterdir()) == [path]
-    assert compare(network, path, pictures[:5]).good
+    assert compare(network, path, images[:5]).good
 
 
 def test_where_the_short_way_to_the_index_map_loses_too_much_the_long_one_is_taken(
     tiny_network: Callable[..., Pem],
     tmp_path: Path,
-    pictures: np.ndarray,
+    images: np.ndarray,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     short_way = IndexMap.enlarged
     monkeypatch.setattr(IndexMap, "enlarged", lambda *given: short_way(*given) + 1)
     network = tiny_network(seed=1)
-    path = write_served_graph(network, tmp_path / "model.onnx", pictures)
+    path = write_served_graph(network, tmp_path / "model.onnx", images)
     assert "every mask is enlarged instead" in capsys.readouterr().err
-    assert compare(network, path, pictures[:5]).map_agreement == 1
+    assert compare(network, path, images[:5]).map_agreement == 1
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_another_networks_file_is_refused_and_the_old_one_stays(
     tiny_network: Callable[..., Pem],
     tmp_path: Path,
-    pictures: np.ndarray,
+    images: np.ndarray,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     target = tmp_path / "model.onnx"
@@ -77,7 +77,7 @@ def test_another_networks_file_is_refused_and_the_old_one_stays(
     serving_form = served_graph.ServingPem
     monkeypatch.setattr(served_graph, "ServingPem", lambda _, *size: serving_form(other, *size))
     with pytest.raises(ExportError, match="differs from the network"):
-        write_served_graph(tiny_network(seed=1), target, pictures)
+        write_served_graph(tiny_network(seed=1), target, images)
     assert target.read_bytes() == b"the old one"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -136,8 +136,8 @@ def test_the_two_weight_files_stay_below_35_megabytes() -> None:
 
 
 def test_the_served_file_computes_what_the_network_computes(root: Path) -> None:
-    pictures = check_pictures(root / "docs" / "street.jpg", 640)
-    agreement = compare(load_network(contract.WEIGHTS_PATH), contract.ONNX_PATH, pictures[2:5])
+    images = check_images(root / "docs" / "street.jpg", 640)
+    agreement = compare(load_network(contract.WEIGHTS_PATH), contract.ONNX_PATH, images[2:5])
     assert agreement.good, agreement
 
 

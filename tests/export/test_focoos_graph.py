@@ -70,8 +70,8 @@ class AsIndexMapOfFloats(AsIndexMap):
         return class_ids.float(), masks.float(), scores
 
 
-class OfOnePicture(AsIndexMap):
-    """What tracing with one picture can leave behind: a batch of one in the graph itself."""
+class OfOneImage(AsIndexMap):
+    """What tracing with one image can leave behind: a batch of one in the graph itself."""
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return super().forward(images.reshape(1, 3, SIZE, SIZE))
@@ -85,8 +85,8 @@ FIXED: dict[str, dict[int, str]] = {}
 
 
 @pytest.fixture
-def pictures() -> np.ndarray:
-    """Eight pictures (8, 32, 32, 3) of coloured blocks."""
+def images() -> np.ndarray:
+    """Eight images (8, 32, 32, 3) of coloured blocks."""
     blocks = np.random.default_rng(2).integers(0, 256, (8, 8, 8, 3), np.uint8)
     return blocks.repeat(4, 1).repeat(4, 2)
 
@@ -132,7 +132,7 @@ def exported(tmp_path: Path) -> Callable[..., Path]:
 def test_a_graph_of_either_form_gets_the_tensors_of_the_contract(
     exported: Callable[..., Path],
     tmp_path: Path,
-    pictures: np.ndarray,
+    images: np.ndarray,
     capsys: pytest.CaptureFixture[str],
     module: nn.Module,
     names: tuple[str, ...],
@@ -140,22 +140,22 @@ def test_a_graph_of_either_form_gets_the_tensors_of_the_contract(
     opset: int,
 ) -> None:
     source, target = exported(module, names, axes, opset), tmp_path / "new" / "model.onnx"
-    assert wrap_focoos.wrap_focoos(source, target, pictures) == target
+    assert wrap_focoos.wrap_focoos(source, target, images) == target
     assert capsys.readouterr().err.count("class ids equal") == 3
     assert list(target.parent.iterdir()) == [target]
-    class_ids, scores, masks = answers(target, pictures)
+    class_ids, scores, masks = answers(target, images)
     assert (class_ids.dtype, scores.dtype, masks.dtype) == (np.int32, np.float32, np.uint8)
-    true_ids, true_scores, true_masks = truth(module, pictures, masks.shape[1])
+    true_ids, true_scores, true_masks = truth(module, images, masks.shape[1])
     np.testing.assert_array_equal(class_ids, true_ids)
     np.testing.assert_allclose(scores, true_scores, atol=1e-5)
     assert (masks == true_masks).mean() > 0.999
     assert len(np.unique(masks)) > 5  # or the agreement would say nothing
 
 
-def truth(module: nn.Module, pictures: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
+def truth(module: nn.Module, images: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
     """The card's reading of the network itself, in PyTorch."""
     with torch.inference_mode():
-        masks, probabilities = Inner.forward(module, torch.from_numpy(pictures).permute(0, 3, 1, 2))
+        masks, probabilities = Inner.forward(module, torch.from_numpy(images).permute(0, 3, 1, 2))
         scores, class_ids = probabilities.max(-1)
         weighted = masks * scores[..., None, None]
         if weighted.shape[-1] != size:
@@ -163,41 +163,41 @@ def truth(module: nn.Module, pictures: np.ndarray, size: int) -> tuple[np.ndarra
     return class_ids.numpy(), scores.numpy(), weighted.argmax(1).numpy()
 
 
-def answers(path: Path, pictures: np.ndarray) -> tuple[np.ndarray, ...]:
+def answers(path: Path, images: np.ndarray) -> tuple[np.ndarray, ...]:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return tuple(session.run(list(contract.OUTPUTS), {contract.IMAGE: pictures}))
+    return tuple(session.run(list(contract.OUTPUTS), {contract.IMAGE: images}))
 
 
 def test_half_precision_and_uint8_inputs_are_fed_what_they_take(
-    exported: Callable[..., Path], tmp_path: Path, pictures: np.ndarray
+    exported: Callable[..., Path], tmp_path: Path, images: np.ndarray
 ) -> None:
     for dtype in (torch.float16, torch.uint8):
         source = exported(AsIndexMap(1), THREE, dtype=dtype)
-        target = wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", pictures)
+        target = wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", images)
         kinds = {n.op_type: n for n in onnx.load(target).graph.node}
         assert "Transpose" in kinds
         np.testing.assert_array_equal(
-            answers(target, pictures)[0], truth(AsIndexMap(1), pictures, SIZE)[0]
+            answers(target, images)[0], truth(AsIndexMap(1), images, SIZE)[0]
         )
 
 
 def test_blue_first_is_fed_blue_first(
-    exported: Callable[..., Path], tmp_path: Path, pictures: np.ndarray
+    exported: Callable[..., Path], tmp_path: Path, images: np.ndarray
 ) -> None:
     source = exported(AsIndexMap(1), THREE)
-    plain = wrap_focoos.wrap_focoos(source, tmp_path / "rgb.onnx", pictures)
-    turned = wrap_focoos.wrap_focoos(source, tmp_path / "bgr.onnx", pictures, bgr=True)
-    flipped = np.ascontiguousarray(pictures[..., ::-1])
-    for one, other in zip(answers(turned, flipped), answers(plain, pictures), strict=True):
+    plain = wrap_focoos.wrap_focoos(source, tmp_path / "rgb.onnx", images)
+    turned = wrap_focoos.wrap_focoos(source, tmp_path / "bgr.onnx", images, bgr=True)
+    flipped = np.ascontiguousarray(images[..., ::-1])
+    for one, other in zip(answers(turned, flipped), answers(plain, images), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert (answers(turned, pictures)[0] != answers(plain, pictures)[0]).any()
+    assert (answers(turned, images)[0] != answers(plain, images)[0]).any()
 
 
 def test_the_new_file_says_what_it_was_made_from(
-    exported: Callable[..., Path], tmp_path: Path, pictures: np.ndarray
+    exported: Callable[..., Path], tmp_path: Path, images: np.ndarray
 ) -> None:
     source = exported(AsProbabilities(4), MASKS_FIRST)
-    wrapped = onnx.load(wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", pictures))
+    wrapped = onnx.load(wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", images))
     facts = {entry.key: entry.value for entry in wrapped.metadata_props}
     assert json.loads(facts["class_names"]) == contract.class_names()
     assert facts["wrapped_form"] == "probabilities, masks at stride 4, RGB inside"
@@ -220,7 +220,7 @@ def test_the_new_file_says_what_it_was_made_from(
 def test_another_graph_is_refused_with_a_sentence_and_the_old_file_stays(
     exported: Callable[..., Path],
     tmp_path: Path,
-    pictures: np.ndarray,
+    images: np.ndarray,
     module: nn.Module,
     names: tuple[str, ...],
     reason: str,
@@ -228,45 +228,45 @@ def test_another_graph_is_refused_with_a_sentence_and_the_old_file_stays(
     target = tmp_path / "model.onnx"
     target.write_bytes(b"the old one")
     with pytest.raises(ForeignGraphError, match=reason):
-        wrap_focoos.wrap_focoos(exported(module, names), target, pictures)
+        wrap_focoos.wrap_focoos(exported(module, names), target, images)
     assert target.read_bytes() == b"the old one"
 
 
-def test_a_graph_of_one_picture_is_refused_with_the_remedy(
-    exported: Callable[..., Path], tmp_path: Path, pictures: np.ndarray
+def test_a_graph_of_one_image_is_refused_with_the_remedy(
+    exported: Callable[..., Path], tmp_path: Path, images: np.ndarray
 ) -> None:
-    source = exported(OfOnePicture(1), THREE, FIXED)
+    source = exported(OfOneImage(1), THREE, FIXED)
     with pytest.raises(WrapError, match="export it with an open batch dimension"):
-        wrap_focoos.wrap_focoos(source, tmp_path / "model.onnx", pictures)
+        wrap_focoos.wrap_focoos(source, tmp_path / "model.onnx", images)
     assert not (tmp_path / "model.onnx").exists()
 
 
 def test_a_graph_of_another_size_or_with_two_inputs_is_refused(
-    exported: Callable[..., Path], tmp_path: Path, pictures: np.ndarray
+    exported: Callable[..., Path], tmp_path: Path, images: np.ndarray
 ) -> None:
     source = exported(AsIndexMap(1), THREE, FIXED)
     with pytest.raises(ForeignGraphError, match=r"\(batch, 3, 16, 16\), got \(1, 3, 32, 32\)"):
-        wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", pictures[:, :16, :16])
+        wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", images[:, :16, :16])
     model = onnx.load(source)
     model.graph.input.append(onnx.helper.make_tensor_value_info("size", 1, [1]))
     onnx.save(model, source)
-    with pytest.raises(ForeignGraphError, match="one input, a picture, got 2"):
-        wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", pictures)
+    with pytest.raises(ForeignGraphError, match="one input, an image, got 2"):
+        wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", images)
 
 
 @pytest.mark.parametrize("name", wrap_focoos.METADATA_FILES)
 def test_other_class_names_beside_the_graph_are_refused(
-    exported: Callable[..., Path], tmp_path: Path, pictures: np.ndarray, name: str
+    exported: Callable[..., Path], tmp_path: Path, images: np.ndarray, name: str
 ) -> None:
     source, names = exported(AsIndexMap(1), THREE), contract.class_names()
     names[8] += " "  # so the SDK's registry spells "window"
     (source.parent / name).write_text(json.dumps({"classes": names}))
-    wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", pictures)
+    wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", images)
     (source.parent / name).write_text(json.dumps({"classes": [*names[:7], "couch", *names[8:]]}))
     with pytest.raises(
         ForeignGraphError, match=r"labels\.txt \(150\), got 150 that differ from id 7 on"
     ):
-        wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", pictures)
+        wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", images)
 
 
 def test_values_out_of_their_range_are_no_index_map() -> None:

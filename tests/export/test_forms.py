@@ -27,11 +27,11 @@ ANYTHING = Limits(loss=100, agreement=0)
 @pytest.fixture
 def write(
     exported: Callable[..., onnx.ModelProto],
-    square_pictures: np.ndarray,
-    picture_files: Sequence[Path],
+    square_images: np.ndarray,
+    image_files: Sequence[Path],
     tmp_path: Path,
 ) -> Callable[..., Path]:
-    """Write a form of the tiny network, judged by agreement on three pictures."""
+    """Write a form of the tiny network, judged by agreement on three images."""
 
     def write(
         precision: str, limits: Limits = ANYTHING, model: onnx.ModelProto | None = None
@@ -40,8 +40,8 @@ def write(
             model or exported(),
             precision,
             tmp_path / "out" / "form.onnx",
-            calibration=square_pictures[:2],
-            examples=[Example(path) for path in picture_files[:3]],
+            calibration=square_images[:2],
+            examples=[Example(path) for path in image_files[:3]],
             limits=limits,
         )
 
@@ -52,7 +52,7 @@ def test_the_fp16_form_comes_with_its_report(write: Callable[..., Path], tmp_pat
     path = write("fp16")
     report = json.loads(path.with_suffix(".json").read_text())
     assert report["precision"] == "fp16"
-    assert report["pictures"] == 3
+    assert report["images"] == 3
     assert report["pixel_agreement"] > 90
     assert "miou" not in report
     largest = list(report["largest_values"].values())
@@ -110,7 +110,7 @@ def test_int8_that_loses_too_much_gives_its_worst_layers_back(
         judged.append(verdict)
         return len(judged) > 2  # it fails with no layer kept and with one; two are enough
 
-    def damage(quantise: object, layers: Sequence[str], pictures: object) -> dict[str, float]:
+    def damage(quantise: object, layers: Sequence[str], images: object) -> dict[str, float]:
         return dict.fromkeys(layers[:4], 0.1)
 
     monkeypatch.setattr(forms.Judge, "passes", passes)
@@ -128,10 +128,10 @@ def test_int8_that_loses_too_much_gives_its_worst_layers_back(
 
 
 def test_everything_that_fp16_holds_is_watched(
-    exported: Callable[..., onnx.ModelProto], square_pictures: np.ndarray
+    exported: Callable[..., onnx.ModelProto], square_images: np.ndarray
 ) -> None:
     model = exported()
-    ranges = forms.checked_ranges(model, square_pictures[:1])
+    ranges = forms.checked_ranges(model, square_images[:1])
     floats = float_tensors(model)
     kinds = node_kinds(model.graph, floats)
     for node, kind in zip(model.graph.node, kinds, strict=True):
@@ -143,26 +143,26 @@ def test_everything_that_fp16_holds_is_watched(
 
 def test_the_command_writes_a_form_and_says_that_it_was_not_measured(
     tiny_network: Callable[..., Pem],
-    picture_files: Sequence[Path],
+    image_files: Sequence[Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     weights, target = tmp_path / "w.safetensors", tmp_path / "new" / "fp16.onnx"
     save_state(tiny_network(seed=1), weights)
     words = ["--weights", weights, "--size", "64", "--output", target, "--precision", "fp16"]
-    words += ["--picture", picture_files[0], "--min-agreement", "50"]
+    words += ["--image", image_files[0], "--min-agreement", "50"]
     assert export_onnx.main([str(word) for word in words]) == 0
     output = capsys.readouterr()
     assert output.out == f"{target}\n"
-    assert "no --data: judged by the agreement on 1 unlabelled picture(s) only" in output.err
+    assert "no --data: judged by the agreement on 1 unlabelled image(s) only" in output.err
 
 
-def test_int8_asks_for_pictures_to_calibrate_with(
+def test_int8_asks_for_images_to_calibrate_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "int8.onnx"
     assert export_onnx.main(["--precision", "int8", "--output", str(target)]) == 1
     output = capsys.readouterr()
-    assert "give --calibration a folder of pictures" in output.err
+    assert "give --calibration a folder of images" in output.err
     assert output.err.count("\n") == 1
     assert not target.exists()

@@ -71,8 +71,8 @@ def test_a_server_like_the_simulated_one_agrees_and_another_does_not(root, ladde
     assert "allowed 15%" in line
 
 
-def test_broken_pictures_load_no_queue(root, ladder):
-    """A fifth of what was sent never came to the network: the same knee, told of all pictures."""
+def test_broken_images_load_no_queue(root, ladder):
+    """A fifth of what was sent never came to the network: the same knee, told of all images."""
     sent = {**ladder, "settings": {**ladder["settings"], "broken": 0.2}}
     sent["knee_images_per_second"] = ladder["knee_images_per_second"] / 0.8
     sent["steps"] = [{**step, "rate": step["rate"] / 0.8} for step in ladder["steps"]]

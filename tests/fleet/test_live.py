@@ -58,7 +58,7 @@ def test_servers_follow_the_load_and_nothing_is_lost(scratch: Path) -> None:
     run = start(scratch, "--goal", "8000")
     told, _ = run.communicate(timeout=400)
     assert run.returncode == 0, told
-    assert "no picture was lost" in told
+    assert "no image was lost" in told
     assert (scratch / "output" / "fleet-test.png").stat().st_size > 10_000
     outcomes = {one.outcome for one in read_requests(scratch / "output/load/requests.csv")}
     assert outcomes == {"answered"}

@@ -38,9 +38,9 @@ def test_a_run_in_which_all_went_well_has_no_problems():
 
 @pytest.mark.parametrize(
     ("outcome", "expected"),
-    [("unavailable", ["1 pictures ended as unavailable"]), ("overloaded", [])],
+    [("unavailable", ["1 images ended as unavailable"]), ("overloaded", [])],
 )
-def test_a_lost_picture_is_a_problem_and_a_refused_one_is_not(outcome, expected):
+def test_a_lost_image_is_a_problem_and_a_refused_one_is_not(outcome, expected):
     seen = requests()
     seen[50] = replace(seen[50], outcome=outcome)
     assert [found[:31] for found in problems(PLAN, sights(), seen, IDLE)] == [
@@ -48,9 +48,9 @@ def test_a_lost_picture_is_a_problem_and_a_refused_one_is_not(outcome, expected)
     ]
 
 
-def test_a_picture_that_nobody_heard_of_again_is_a_problem():
+def test_an_image_that_nobody_heard_of_again_is_a_problem():
     found = problems(PLAN, sights(), requests()[:-1], IDLE)
-    assert found == ["100 pictures were to be sent, 99 are accounted for."]
+    assert found == ["100 images were to be sent, 99 are accounted for."]
 
 
 def test_servers_that_do_not_follow_are_a_problem():
@@ -110,7 +110,7 @@ def test_arrivals_follow_the_steps(tmp_path):
 def test_requests_are_read_as_locust_wrote_them(tmp_path):
     path = tmp_path / "requests.csv"
     path.write_text(
-        "shape,step,due_s,picture,outcome,latency_ms,lateness_ms\n"
+        "shape,step,due_s,image,outcome,latency_ms,lateness_ms\n"
         "replay,0 s,0.500000,2,answered,120.500,1.000\n"
     )
     assert read_requests(path) == [Request(0.5, "answered", 0.1205)]
@@ -161,7 +161,7 @@ def test_the_proxys_own_file_gets_a_line_for_each_slot(root):
         fill(filled, slots, Front(11, 12, 13))
 
 
-def test_the_load_test_is_told_to_replay_without_broken_pictures(tmp_path):
+def test_the_load_test_is_told_to_replay_without_broken_images(tmp_path):
     told = load.command("grpc://x", tmp_path / "a", tmp_path / "p", tmp_path / "o", 1)
     assert told[told.index("--shape") + 1] == "replay"
     assert told[told.index("--broken") + 1] == "0"

@@ -1,4 +1,4 @@
-"""When pictures are sent."""
+"""When images are sent."""
 
 from pathlib import Path
 

@@ -19,10 +19,10 @@ from pem_client import (
     ServerUnavailable,
 )
 from pem_loadtest.asking import Examiner
-from pem_loadtest.pictures import Picture
+from pem_loadtest.images import EncodedImage
 from pem_loadtest.samples import Outcome
 
-PICTURES = [Picture("good", b"jpeg", 40, 30), Picture("broken", b"text", 0, 0)]
+IMAGES = [EncodedImage("good", b"jpeg", 40, 30), EncodedImage("broken", b"text", 0, 0)]
 
 
 class Hand:
@@ -57,7 +57,7 @@ def found(
 
 
 def outcomes(index: int, *answers: Detections | Exception) -> list[Outcome]:
-    examiner, client = Examiner(PICTURES), Client(transport=Hand(*answers))
+    examiner, client = Examiner(IMAGES), Client(transport=Hand(*answers))
     return [examiner.ask(client, index).outcome for _ in answers]
 
 
@@ -75,14 +75,14 @@ def all_of(*detections: Detection) -> Detections:
         (ServerError("x"), Outcome.SERVER_ERROR, Outcome.SERVER_ERROR),
     ],
 )
-def test_only_a_broken_picture_may_be_refused(
+def test_only_a_broken_image_may_be_refused(
     error: Exception, good: Outcome, broken: Outcome
 ) -> None:
     assert outcomes(0, error) == [good]
     assert outcomes(1, error) == [broken]
 
 
-def test_a_broken_picture_that_is_answered_is_a_failure() -> None:
+def test_a_broken_image_that_is_answered_is_a_failure() -> None:
     assert outcomes(1, all_of()) == [Outcome.BROKEN_ACCEPTED]
 
 

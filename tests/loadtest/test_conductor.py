@@ -19,7 +19,7 @@ SUCCESSES = ("nv_inference_request_success", "fai-pem-m-ade")
 
 
 class Simulation:
-    """Stands for locust's workers and the server: one queue, 20 ms a picture, no variation.
+    """Stands for locust's workers and the server: one queue, 20 ms an image, no variation.
 
     lateness_ms: how late everything is sent. uncounted: successes that the server forgets.
     """

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from pem_loadtest.asking import Answer
-from pem_loadtest.pictures import Picture
+from pem_loadtest.images import EncodedImage
 from pem_loadtest.player import Play, Player
 from pem_loadtest.samples import Outcome, Samples, read_samples
 
-GOOD = [Picture(f"good {number}", b"", 8, 8) for number in range(5)]
-BROKEN = [Picture("broken", b"", 0, 0)]
+GOOD = [EncodedImage(f"good {number}", b"", 8, 8) for number in range(5)]
+BROKEN = [EncodedImage("broken", b"", 0, 0)]
 
 
 def play(
@@ -55,7 +55,7 @@ def test_every_arrival_is_sent_once_at_its_time() -> None:
     assert not samples["is_crowded"].any()
 
 
-def test_a_slow_answer_delays_no_other_picture_while_users_are_free() -> None:
+def test_a_slow_answer_delays_no_other_image_while_users_are_free() -> None:
     slow = iter([0.4, 0.0, 0.0, 0.0])
     samples = play([0.0, 0.1, 0.15, 0.2], users=2, answer_s=lambda: next(slow))
     latencies = samples[np.argsort(samples["due_s"])]["latency_ms"]
@@ -81,10 +81,10 @@ def test_in_a_closed_loop_each_user_sends_when_it_has_its_answer() -> None:
 
 
 @pytest.mark.parametrize(("share", "fewest", "most"), [(0.0, 0, 0), (0.5, 50, 150)])
-def test_a_share_of_the_pictures_is_broken(share: float, fewest: int, most: int) -> None:
+def test_a_share_of_the_images_is_broken(share: float, fewest: int, most: int) -> None:
     samples = play([0.0] * 200, users=4, broken=share)
-    assert fewest <= (samples["picture"] >= len(GOOD)).sum() <= most
-    assert set(samples["picture"]) >= set(range(len(GOOD)))
+    assert fewest <= (samples["image"] >= len(GOOD)).sum() <= most
+    assert set(samples["image"]) >= set(range(len(GOOD)))
 
 
 def test_a_process_without_a_share_ends_at_once() -> None:

@@ -1,7 +1,7 @@
 """Whole runs by locust against the real server, whose network is a stand-in.
 
 What a verdict needs is far beyond what a busy machine changes: a goal of a minute is met, one of a
-millisecond is missed, and one user cannot send fifty pictures a second on time.
+millisecond is missed, and one user cannot send fifty images a second on time.
 """
 
 import csv
@@ -59,8 +59,8 @@ def test_a_run_that_meets_its_goals_ends_with_0_and_leaves_a_report(
     assert step["answered"] + step["refused_as_broken"] == step["sent"]
     assert step["server"]["pem_network"]["compute_ms"] >= 25
     assert step["p50_ms"] >= 25
-    with Image.open(tmp_path / "latency.png") as picture:
-        assert picture.size == (960, 576)
+    with Image.open(tmp_path / "latency.png") as image:
+        assert image.size == (960, 576)
     with (tmp_path / "requests.csv").open() as stream:
         assert len(list(csv.DictReader(stream))) == step["sent"]
     with (tmp_path / "steps.csv").open() as stream:
@@ -68,7 +68,7 @@ def test_a_run_that_meets_its_goals_ends_with_0_and_leaves_a_report(
     assert (tmp_path / "locust.html").is_file()
 
 
-def test_in_a_closed_loop_one_user_has_one_picture_on_the_way(
+def test_in_a_closed_loop_one_user_has_one_image_on_the_way(
     server: TritonServer, tmp_path: Path
 ) -> None:
     code, report, said = loadtest(server, tmp_path, "--closed", "1")

@@ -54,5 +54,5 @@ def test_refusals_are_counted_and_do_not_flatter_the_latency(
     assert figures["p50_ms"] == 100.0
     assert figures["answered_per_second"] == 1.0
     assert figures["failures"] == {"overloaded": 30}
-    assert figures["failure_share"] == 0.6  # a broken picture that is refused is no failure
+    assert figures["failure_share"] == 0.6  # a broken image that is refused is no failure
     assert figures["refused_as_broken"] == 10

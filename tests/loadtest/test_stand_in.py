@@ -56,7 +56,7 @@ def test_the_stand_in_answers_after_its_cost_and_says_what_it_is(
     with Client(server.grpc_url) as client:
         found = client.infer(root / "docs" / "street.jpg")
         with pytest.raises(InvalidRequest):
-            client.infer(b"no picture")
+            client.infer(b"no image")
     assert len(found) > 0
     assert found.latency["inference"] >= 0.025
     for url in (f"grpc://{server.grpc_url}", f"http://{server.http_url}"):

@@ -71,7 +71,7 @@ def test_a_crowded_pool_makes_a_run_invalid(measured: Make) -> None:
     samples = np.concatenate([measured([10.0] * 999), measured([10.0], crowded=True)])
     found = judge(samples, 10.0, LIMITS)
     assert found.verdict is Verdict.INVALID
-    assert found.reasons[0].startswith("1 pictures found all users busy")
+    assert found.reasons[0].startswith("1 images found all users busy")
 
 
 @pytest.mark.parametrize(

@@ -70,14 +70,14 @@ def test_every_panel_shows_something_of_a_real_server(stack: Stack, load_script)
         for panel in load_script("dashboard.py").panels()
         for curve in panel.curves.values()
     }
-    picture = Image.new("RGB", (64, 48), (200, 30, 30))
+    image = Image.new("RGB", (64, 48), (200, 30, 30))
 
     def all_show() -> bool:
         with Client(stack.server.grpc_url) as client:
-            client.infer(picture)
-            client.segment(picture)
+            client.infer(image)
+            client.segment(image)
             with pytest.raises(InvalidRequest):
-                client.infer(b"no picture")
+                client.infer(b"no image")
         time.sleep(0.5)
         for title in [title for title, curve in curves.items() if stack.ask(curve)]:
             del curves[title]

@@ -19,16 +19,16 @@ ALERTS = {"PemLosingImages", "PemOverloaded"}
 
 @contextmanager
 def load(stack: Stack, clients: int) -> Iterator[Counter[str]]:
-    """Clients that ask one picture after the other until the block ends, and count answers."""
+    """Clients that ask one image after the other until the block ends, and count answers."""
     over = threading.Event()
     answers: Counter[str] = Counter()
-    picture = Image.new("RGB", (64, 48), (200, 30, 30))
+    image = Image.new("RGB", (64, 48), (200, 30, 30))
 
     def ask() -> None:
         with Client(stack.server.grpc_url) as client:
             while not over.is_set():
                 try:
-                    client.infer(picture)
+                    client.infer(image)
                     answers["answered"] += 1
                 except Overloaded:
                     answers["refused"] += 1

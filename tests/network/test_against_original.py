@@ -73,7 +73,7 @@ def test_the_serving_form_gives_the_originals_logits_and_masks(
 
 
 class EdgeCases:
-    """Three pictures for layer 0: some queries masked out whole, all of them, none."""
+    """Three images for layer 0: some queries masked out whole, all of them, none."""
 
     def __init__(self, path: Path) -> None:
         arrays: dict[str, NDArray[np.float32]] = dict(np.load(path))

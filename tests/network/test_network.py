@@ -17,7 +17,7 @@ BOTH_VARIANTS = pytest.mark.parametrize(
 )
 
 
-def pictures(batch: int, height: int, width: int) -> torch.Tensor:
+def images(batch: int, height: int, width: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(batch)
     coarse = torch.rand(batch, 3, height // 8, width // 8, generator=generator) * 255
     return torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear").byte()
@@ -39,7 +39,7 @@ def test_every_layer_gives_an_auxiliary_output_and_a_gradient(
     tiny_network: Callable[..., Pem], changes: dict[str, object]
 ) -> None:
     network = tiny_network(**changes)
-    prediction = network(pictures(2, 64, 96))
+    prediction = network(images(2, 64, 96))
     assert prediction.logits.shape == (2, 10, 8)
     assert prediction.masks.shape == (2, 10, 16, 24)
     assert len(prediction.earlier) == network.config.layers
@@ -49,9 +49,9 @@ def test_every_layer_gives_an_auxiliary_output_and_a_gradient(
     assert unused == []
 
 
-def test_a_batch_gives_what_its_pictures_give_alone(tiny_network: Callable[..., Pem]) -> None:
+def test_a_batch_gives_what_its_images_give_alone(tiny_network: Callable[..., Pem]) -> None:
     network = tiny_network().double()
-    batch = pictures(3, 64, 64)
+    batch = images(3, 64, 64)
     with torch.inference_mode():
         together = network(batch)
         for number in range(3):
@@ -74,7 +74,7 @@ def test_the_serving_form_is_the_network_and_its_reading(
     tiny_network: Callable[..., Pem], changes: dict[str, object], size: tuple[int, int]
 ) -> None:
     network = tiny_network(**changes).double()
-    batch = pictures(2, *size)
+    batch = images(2, *size)
     with torch.inference_mode():
         expected = card_outputs(network(batch), (size[0] // 4, size[1] // 4))
         served = ServingPem(network, *size, mask_stride=4).double()(batch.permute(0, 2, 3, 1))
@@ -88,7 +88,7 @@ def test_folding_batch_norms_changes_no_feature(
     tiny_network: Callable[..., Pem], changes: dict[str, object]
 ) -> None:
     network = tiny_network(**changes).double()
-    image = network.normalise(pictures(2, 64, 96))
+    image = network.normalise(images(2, 64, 96))
     with torch.inference_mode():
         features = network.backbone(image)
         mask_features, maps = network.sem_seg_head.pixel_decoder(features)

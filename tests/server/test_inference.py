@@ -116,8 +116,8 @@ assert arrived
 @pytest.fixture(scope="module")
 def street(root):
     """(1, 640, 640, 3)."""
-    with Image.open(root / "docs" / "street.jpg") as picture:
-        return np.asarray(picture.convert("RGB").resize((640, 640)))[None]
+    with Image.open(root / "docs" / "street.jpg") as image:
+        return np.asarray(image.convert("RGB").resize((640, 640)))[None]
 
 
 def class_map(network, images):

@@ -50,7 +50,7 @@ GOOD = {
     [
         (png(40, 30), "ok"),
         (b"", "bad_image"),
-        (b"no picture", "bad_image"),
+        (b"no image", "bad_image"),
         (b"\0" * 20_971_521, "too_large"),  # bytes
         (png(70_000, 1), "too_large"),  # a side
     ],
@@ -97,7 +97,7 @@ def test_sizes_and_decoding_times_are_those_of_the_good_images(start_model, requ
     model.execute(
         [
             request_of(image=strings(png(40, 30), png(10, 20))),
-            request_of(image=strings(b"no picture")),
+            request_of(image=strings(b"no image")),
         ]
     )
 

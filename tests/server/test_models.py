@@ -21,7 +21,7 @@ def strings(*items: bytes) -> np.ndarray:
 
 
 def network_outputs(count: int = 1, score: float = 0.9) -> dict[str, np.ndarray]:
-    """What pem_network answers for one query that fills the picture: class 20."""
+    """What pem_network answers for one query that fills the image: class 20."""
     scores = np.zeros((count, 100), np.float32)
     scores[:, 0] = score
     return {
@@ -158,8 +158,8 @@ def test_render_answers_good_requests_beside_bad_ones(start_model, request_of, a
     )
 
     assert code_of(bad) == pb_utils.TritonError.INVALID_ARG
-    [[picture]] = arrays_of(first)["segmentation"]
-    image = Image.open(io.BytesIO(picture))
+    [[png]] = arrays_of(first)["segmentation"]
+    image = Image.open(io.BytesIO(png))
     assert (image.size, image.getextrema()) == ((40, 30), (21, 21))
     assert arrays_of(second)["segmentation"].shape == (2, 1)
 

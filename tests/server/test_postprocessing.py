@@ -44,7 +44,7 @@ def random_outputs(seed: int, side: int):
 
 
 def slow_pixels(masks: np.ndarray, geometry: tuple[int, ...], side: int) -> np.ndarray:
-    """(height, width) query of each pixel of the picture, by the definition, one by one."""
+    """(height, width) query of each pixel of the image, by the definition, one by one."""
     height, width, fitted_height, fitted_width = geometry
     stride = side // len(masks)
 
@@ -112,9 +112,9 @@ def test_a_query_in_the_padding_alone_is_no_detection(postprocessing):
     assert [detection["cls_id"] for detection in found] == [0]
 
 
-def test_a_query_that_vanishes_in_a_small_picture_is_no_detection(postprocessing):
+def test_a_query_that_vanishes_in_a_small_image_is_no_detection(postprocessing):
     masks = np.zeros((64, 64), np.uint8)
-    masks[0, 0] = 1  # the picture's pixel centres fall on rows and columns 2, 6, 10, ...
+    masks[0, 0] = 1  # the image's pixel centres fall on rows and columns 2, 6, 10, ...
     scores = np.full(QUERIES, 0.9, np.float32)
 
     found = find(

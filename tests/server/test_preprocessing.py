@@ -123,7 +123,7 @@ def test_exif_orientation_is_undone(preprocessing, limits, kind, orientation):
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0MM\0*", b"\xff" * 50])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_a_good_picture_with_damaged_exif_is_taken_as_it_lies(preprocessing, limits, kind, exif):
+def test_a_good_image_with_damaged_exif_is_taken_as_it_lies(preprocessing, limits, kind, exif):
     assert preprocessing.decode(encoded(noise(), kind, exif=exif), limits)[1] == (23, 37)
 
 
@@ -174,7 +174,7 @@ def test_a_jpeg_with_endless_scans_is_refused(preprocessing, limits):
     assert preprocessing.decode(data[:-2] + last_scan * 10 + data[-2:], limits)
 
 
-def test_scan_markers_in_thumbnails_and_after_the_picture_are_no_scans(preprocessing, limits):
+def test_scan_markers_in_thumbnails_and_after_the_image_are_no_scans(preprocessing, limits):
     scan_markers = b"\xff\xda\0\x02" * 200
     data = encoded(noise(), "JPEG", comment=scan_markers) + b"\0\0" + scan_markers
 
@@ -232,7 +232,7 @@ def mutations(data: bytes, count: int) -> list[bytes]:
     ],
     ids=lambda data: f"{data[:4]!r} {len(data)} bytes",
 )
-def test_damaged_files_give_a_picture_or_a_sentence(preprocessing, limits, data):
+def test_damaged_files_give_an_image_or_a_sentence(preprocessing, limits, data):
     assert preprocessing.prepare([data], limits, 64)
     refused = 0
     for damaged in mutations(data, 300):
@@ -309,10 +309,10 @@ def test_a_large_jpeg_is_decoded_no_larger_than_needed(
     upright = stored.rotate(-90, expand=True) if orientation == 6 else stored
     upright = stored.rotate(180) if orientation == 3 else upright
 
-    picture, original = preprocessing.decode(data, limits, 64)
+    image, original = preprocessing.decode(data, limits, 64)
     [fitted], [geometry] = preprocessing.prepare([data], limits, 64)
 
-    assert sorted(picture.size) == sorted(decoded)
+    assert sorted(image.size) == sorted(decoded)
     assert original == (upright.height, upright.width)
     theirs = np.empty((64, 64, 3), np.uint8)
     assert tuple(geometry) == preprocessing.fit(upright, theirs)
@@ -322,9 +322,9 @@ def test_a_large_jpeg_is_decoded_no_larger_than_needed(
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP"])
 def test_other_formats_are_decoded_whole(preprocessing, limits, kind):
-    picture, original = preprocessing.decode(encoded(smooth(150, 100), kind), limits, 64)
+    image, original = preprocessing.decode(encoded(smooth(150, 100), kind), limits, 64)
 
-    assert (picture.size, original) == ((150, 100), (100, 150))
+    assert (image.size, original) == ((150, 100), (100, 150))
 
 
 def test_a_large_jpeg_cut_short_is_refused(preprocessing, limits):

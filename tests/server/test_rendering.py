@@ -55,9 +55,7 @@ def decoded(png: bytes) -> np.ndarray:
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("stride", [1, 2, 4])
-def test_the_picture_shows_the_classes_of_the_detections(
-    rendering, postprocessing, geometry, stride
-):
+def test_the_image_shows_the_classes_of_the_detections(rendering, postprocessing, geometry, stride):
     arguments = batch(1, 64 // stride, geometry=np.array([geometry], np.int32))
     labels = [""] * 150
     [detections] = postprocessing.detect(**arguments, labels=labels)
@@ -98,7 +96,7 @@ def test_each_image_of_a_batch_has_its_own_geometry_and_threshold(rendering):
     assert not decoded(second).any()
 
 
-def test_no_images_have_no_pictures(rendering):
+def test_no_images_have_no_images(rendering):
     nothing = {name: array[:0] for name, array in batch(1).items() if isinstance(array, np.ndarray)}
 
     assert rendering.render(**batch(1, **nothing)) == []
@@ -129,7 +127,7 @@ def test_the_place_of_a_bad_image_is_named_when_there_are_several(rendering):
         rendering.render(**batch(2, threshold=threshold))
 
 
-def test_the_palette_is_in_the_picture(rendering):
+def test_the_palette_is_in_the_image(rendering):
     [png] = rendering.render(**batch(1))
 
     colours = Image.open(io.BytesIO(png)).getpalette()

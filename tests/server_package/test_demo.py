@@ -10,8 +10,8 @@ COMPLETE = (cli.REPOSITORY / "pem_network" / "1" / "model.onnx").is_file()
 
 
 @pytest.fixture
-def picture(tmp_path):
-    """A small picture of noise, as a file."""
+def image(tmp_path):
+    """A small image of noise, as a file."""
     pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     path = tmp_path / "noise.png"
     Image.fromarray(pixels).save(path)
@@ -24,25 +24,25 @@ def no_server(monkeypatch):
     monkeypatch.setattr(demo, "TritonServer", lambda *_, **__: pytest.fail("a server was made"))
 
 
-def broken_pictures(folder):
-    """Files that are no picture, with words of their sentence."""
+def broken_images(folder):
+    """Files that are no image, with words of their sentence."""
     (folder / "empty.jpg").touch()
-    (folder / "text.jpg").write_text("no picture")
+    (folder / "text.jpg").write_text("no image")
     whole = folder / "whole.png"
     Image.new("RGB", (40, 30)).save(whole)
     (folder / "cut.png").write_bytes(whole.read_bytes()[:60])
     return [
         (folder / "absent.jpg", "No such file"),
         (folder, "Is a directory"),
-        (folder / "empty.jpg", "no picture"),
-        (folder / "text.jpg", "no picture"),
+        (folder / "empty.jpg", "no image"),
+        (folder / "text.jpg", "no image"),
         (folder / "cut.png", "cut.png"),
     ]
 
 
 @pytest.mark.usefixtures("no_server")
-def test_a_broken_picture_is_one_line_and_no_server_is_started(tmp_path, capsys):
-    for path, words in broken_pictures(tmp_path):
+def test_a_broken_image_is_one_line_and_no_server_is_started(tmp_path, capsys):
+    for path, words in broken_images(tmp_path):
         assert cli.main(["demo", str(path), "--output", str(tmp_path / "overlay.png")]) == 1
         told = capsys.readouterr().err
         assert str(path) in told
@@ -50,15 +50,15 @@ def test_a_broken_picture_is_one_line_and_no_server_is_started(tmp_path, capsys)
         assert told.count("\n") == 1
 
 
-def test_a_good_picture_has_no_problem(picture):
-    assert demo.picture_problem(picture) is None
+def test_a_good_image_has_no_problem(image):
+    assert demo.image_problem(image) is None
 
 
 @pytest.mark.usefixtures("no_server")
 @pytest.mark.parametrize("output", ["overlay.txt", "overlay", "noise.png/overlay.png"])
-def test_an_output_that_cannot_be_written_is_one_line(picture, output, capsys):
-    target = picture.parent / output
-    assert cli.main(["demo", str(picture), "--output", str(target)]) == 1
+def test_an_output_that_cannot_be_written_is_one_line(image, output, capsys):
+    target = image.parent / output
+    assert cli.main(["demo", str(image), "--output", str(target)]) == 1
     told = capsys.readouterr().err
     assert str(target) in told
     assert told.count("\n") == 1
@@ -83,7 +83,7 @@ def test_wrong_options_are_refused(arguments, capsys):
 
 
 @pytest.mark.skipif(not COMPLETE, reason="the network is missing: ./run export makes it")
-def test_the_demo_prints_what_it_found_and_writes_both_pictures(tmp_path, capsys):
+def test_the_demo_prints_what_it_found_and_writes_both_images(tmp_path, capsys):
     with Image.open(cli.EXAMPLE) as example:
         size = example.size
     overlay = tmp_path / "new folder" / "found.png"

@@ -62,9 +62,9 @@ def test_an_unknown_verb_is_one_sentence(checkout):
 
 
 def test_a_verb_gets_its_arguments_and_the_directory_of_the_user(checkout, tmp_path):
-    (tmp_path / "pictures").mkdir()
-    result = run(checkout, "demo", "my street.jpg", "--threshold", "0.3", cwd=tmp_path / "pictures")
-    assert f"ran in {tmp_path}/pictures: -m pem_server demo my street.jpg --threshold 0.3" in (
+    (tmp_path / "images").mkdir()
+    result = run(checkout, "demo", "my street.jpg", "--threshold", "0.3", cwd=tmp_path / "images")
+    assert f"ran in {tmp_path}/images: -m pem_server demo my street.jpg --threshold 0.3" in (
         result.stdout
     )
 

@@ -11,7 +11,7 @@ MakeFolder = Callable[..., Path]
 
 
 def blocks(seed: int, height: int, width: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """A picture of coloured blocks (H, W, 3) and its labels (H, W): each class has its colour."""
+    """An image of coloured blocks (H, W, 3) and its labels (H, W): each class has its colour."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, classes + 1, size=(height // 16, width // 16))
     labels = np.kron(labels, np.ones((16, 16))).astype(np.uint8)
@@ -22,7 +22,7 @@ def blocks(seed: int, height: int, width: int, classes: int) -> tuple[np.ndarray
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> MakeFolder:
-    """Write a folder of the ADE20K layout: so many pictures of blocks in each split."""
+    """Write a folder of the ADE20K layout: so many images of blocks in each split."""
 
     def make(
         training: int = 3,
@@ -36,8 +36,8 @@ def make_folder(tmp_path: Path) -> MakeFolder:
             for kind in ("images", "annotations"):
                 (tmp_path / name / kind / split).mkdir(parents=True)
             for seed in range(count):
-                picture, labels = blocks(seed, *size, classes)
-                Image.fromarray(picture).save(tmp_path / name / "images" / split / f"p{seed}.jpg")
+                image, labels = blocks(seed, *size, classes)
+                Image.fromarray(image).save(tmp_path / name / "images" / split / f"p{seed}.jpg")
                 Image.fromarray(labels).save(
                     tmp_path / name / "annotations" / split / f"p{seed}.png"
                 )

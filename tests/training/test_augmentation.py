@@ -1,4 +1,4 @@
-"""Random scale, crop, flip and colours, and the order in which pictures come."""
+"""Random scale, crop, flip and colours, and the order in which images come."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ PLAIN = Augmentation(crop=64, scale=(0.5, 2.0), short_side=0, colour="none")
 
 
 def ramp(height: int = 90, width: int = 120) -> tuple[Image.Image, Image.Image]:
-    """A picture whose red is the column and green the row; labels change every 10 pixels."""
+    """An image whose red is the column and green the row; labels change every 10 pixels."""
     rows, columns = np.mgrid[:height, :width].astype(np.uint8)
     labels = (1 + columns // 10 + 12 * (rows // 10)).astype(np.uint8)
     return Image.fromarray(np.dstack([columns, rows, 0 * rows])), Image.fromarray(labels)
@@ -32,7 +32,7 @@ def test_labels_stay_with_their_pixels(seed: int, overhang: float) -> None:
     pixels, labels = augment(*ramp(), np.random.default_rng(seed), how)
     assert (pixels.shape, labels.shape) == ((64, 64, 3), (64, 64))
     inside = labels > 0
-    # Red and green say where in the picture a pixel is from, and so what its label must be.
+    # Red and green say where in the image a pixel is from, and so what its label must be.
     columns, rows = pixels[..., 0][inside].astype(int), pixels[..., 1][inside].astype(int)
     expected = 1 + columns // 10 + 12 * (rows // 10)
     assert (expected == labels[inside]).mean() > 0.8
@@ -52,7 +52,7 @@ def test_padding_is_the_pixel_mean_without_labels_right_and_below(overhang: floa
     assert 0 < padded < 30
 
 
-def test_only_with_overhang_a_large_picture_is_padded() -> None:
+def test_only_with_overhang_a_large_image_is_padded() -> None:
     def has_padding(overhang: float, seed: int) -> bool:
         how = Augmentation(64, (1.5, 2.0), 0, overhang, "none")
         return bool((augment(*ramp(), np.random.default_rng(seed), how)[1] == 0).any())
@@ -68,14 +68,14 @@ def test_the_short_side_decides_the_scale_when_given() -> None:
     assert (labels > 0).any(0).sum() == 60
 
 
-def test_half_of_the_pictures_are_mirrored() -> None:
+def test_half_of_the_images_are_mirrored() -> None:
     how = Augmentation(64, (0.4, 0.4), 0, 0.0, "none")
     left = [augment(*ramp(), np.random.default_rng(seed), how)[0][0, 0, 0] for seed in range(100)]
     assert {bool(column < 60) for column in left} == {True, False}
     assert 35 <= sum(column < 60 for column in left) <= 65
 
 
-def test_equal_generators_make_equal_pictures() -> None:
+def test_equal_generators_make_equal_images() -> None:
     how = Augmentation(64, (0.5, 2.0), 0, 0.3, "strong")
     first, again, other = (
         augment(*ramp(), np.random.default_rng(seed), how)[0] for seed in (1, 1, 2)
@@ -86,20 +86,20 @@ def test_equal_generators_make_equal_pictures() -> None:
 
 @pytest.mark.parametrize(("name", "least"), [("none", 0), ("ssd", 10), ("strong", 15)])
 def test_colours_change_as_much_as_the_name_says(name: str, least: float) -> None:
-    picture, _ = ramp()
+    image, _ = ramp()
     changes = []
     for seed in range(40):
-        changed = STRENGTHS[name](picture, np.random.default_rng(seed))
-        assert (changed.mode, changed.size) == (picture.mode, picture.size)
-        changes.append(np.abs(np.asarray(changed, int) - np.asarray(picture, int)).mean())
+        changed = STRENGTHS[name](image, np.random.default_rng(seed))
+        assert (changed.mode, changed.size) == (image.mode, image.size)
+        changes.append(np.abs(np.asarray(changed, int) - np.asarray(image, int)).mean())
     assert least <= np.mean(changes) < 90
     assert (np.mean(changes) == 0) == (name == "none")
 
 
-# The order of pictures.
+# The order of images.
 
 
-def test_every_pass_shows_every_picture_once_in_another_order() -> None:
+def test_every_pass_shows_every_image_once_in_another_order() -> None:
     passes = [order(7, turn, 20).tolist() for turn in range(3)]
     assert all(sorted(each) == list(range(20)) for each in passes)
     assert len({tuple(each) for each in passes}) == 3
@@ -110,7 +110,7 @@ def test_the_parts_of_all_processes_make_the_batch_of_one() -> None:
     alone = list(Steps(2, 5, 8, World()))
     parts = [list(Steps(2, 5, 8, World(rank=rank, size=2))) for rank in range(2)]
     assert alone == [first + second for first, second in zip(*parts, strict=True)]
-    assert alone[0] == list(range(16, 24))  # two steps are done: they had 16 pictures
+    assert alone[0] == list(range(16, 24))  # two steps are done: they had 16 images
     assert len(Steps(2, 5, 8, World())) == 3
 
 
@@ -130,7 +130,7 @@ def test_worker_processes_change_nothing(make_folder: MakeFolder) -> None:
     assert numbers.tolist() == [2, 3]
 
 
-def test_a_picture_changes_from_pass_to_pass_but_not_from_run_to_run(
+def test_an_image_changes_from_pass_to_pass_but_not_from_run_to_run(
     make_folder: MakeFolder,
 ) -> None:
     pairs = find_pairs(make_folder(training=1), "training")

@@ -37,7 +37,7 @@ def cut_short(path: Path) -> None:
 
 
 def write_text(path: Path) -> None:
-    path.write_text("no picture")
+    path.write_text("no image")
 
 
 def raise_label(path: Path) -> None:
@@ -59,13 +59,13 @@ def shrink(path: Path) -> None:
     [
         (remove, IMAGE, LABELS, f"must have its counterpart .*{IMAGE}, but that is missing"),
         (remove, LABELS, IMAGE, f"must have its counterpart .*{LABELS}, but that is missing"),
-        (cut_short, IMAGE, IMAGE, "must be a whole picture, but cannot be read"),
-        (cut_short, LABELS, LABELS, "must be a whole picture, but cannot be read"),
-        (write_text, IMAGE, IMAGE, "must be a whole picture, but cannot be read"),
+        (cut_short, IMAGE, IMAGE, "must be a whole image, but cannot be read"),
+        (cut_short, LABELS, LABELS, "must be a whole image, but cannot be read"),
+        (write_text, IMAGE, IMAGE, "must be a whole image, but cannot be read"),
         (raise_label, LABELS, LABELS, "must hold labels from 0 to 5, got 94"),
-        (colour, LABELS, LABELS, "must be an 8-bit picture of one channel, got mode RGB"),
-        (shrink, LABELS, LABELS, "must be as large as its picture, 64 x 48, got 60 x 48"),
-        (shrink, IMAGE, LABELS, "must be as large as its picture, 60 x 48, got 64 x 48"),
+        (colour, LABELS, LABELS, "must be an 8-bit image of one channel, got mode RGB"),
+        (shrink, LABELS, LABELS, "must be as large as its image, 64 x 48, got 60 x 48"),
+        (shrink, IMAGE, LABELS, "must be as large as its image, 60 x 48, got 64 x 48"),
     ],
 )
 def test_a_mistake_is_a_sentence_that_names_the_file(
@@ -101,7 +101,7 @@ def test_all_faulty_files_are_named_up_to_ten(make_folder: MakeFolder) -> None:
     assert last == "... and 2 more"
 
 
-def test_a_picture_lying_on_its_side_is_turned_as_the_server_does(make_folder: MakeFolder) -> None:
+def test_an_image_lying_on_its_side_is_turned_as_the_server_does(make_folder: MakeFolder) -> None:
     folder = make_folder(size=(48, 64))
     lying = Image.open(folder / IMAGE).transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()

@@ -32,7 +32,7 @@ MakeFolder = Callable[..., Path]
 
 @pytest.fixture
 def colourful_network(tiny_network: Callable[..., Pem]) -> Pem:
-    """An untrained network whose queries differ enough to find several classes in a picture."""
+    """An untrained network whose queries differ enough to find several classes in an image."""
     network = tiny_network(seed=3)
     with torch.no_grad():
         network.sem_seg_head.predictor.class_embed.weight.mul_(30)
@@ -131,17 +131,17 @@ def test_the_cards_table_has_its_150_classes_and_its_mean() -> None:
 
 
 @pytest.mark.parametrize("size", [(360, 480), (480, 360), (31, 1000), (700, 900), (640, 640)])
-def test_pictures_are_fitted_and_scaled_back_as_by_the_server(
+def test_images_are_fitted_and_scaled_back_as_by_the_server(
     root: Path, load_source: Callable[[Path], ModuleType], size: tuple[int, int]
 ) -> None:
     steps = root / "model_repository"
     preprocessing = load_source(steps / "pem_preprocess" / "1" / "preprocessing.py")
     rendering = load_source(steps / "pem_render" / "1" / "rendering.py")
     random = np.random.default_rng(0)
-    picture = Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8))
+    image = Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8))
     theirs = np.empty((640, 640, 3), np.uint8)
-    geometry = np.array(preprocessing.fit(picture, theirs), np.int32)
-    ours, fitted = fit(picture, 640)
+    geometry = np.array(preprocessing.fit(image, theirs), np.int32)
+    ours, fitted = fit(image, 640)
     assert np.array_equal(ours, theirs)
     assert (*size, *fitted) == tuple(geometry)
     for side in (640, 320, 160):
@@ -162,13 +162,13 @@ def test_equal_shares_go_to_the_first_class() -> None:
 
 
 @pytest.mark.parametrize("size", [(50, 70), (70, 50), (300, 20)])
-def test_both_readings_label_every_pixel_of_the_picture(
+def test_both_readings_label_every_pixel_of_the_image(
     tiny_network: Callable[..., Pem], size: tuple[int, int]
 ) -> None:
-    picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8))
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8))
     for labels in (
-        served_labels(tiny_network(), picture, side=64),
-        semantic_labels(tiny_network(), picture, short_side=48),
+        served_labels(tiny_network(), image, side=64),
+        semantic_labels(tiny_network(), image, short_side=48),
     ):
         assert labels.shape == size
         assert labels.dtype == np.uint8
@@ -179,11 +179,11 @@ def test_both_readings_label_every_pixel_of_the_picture(
 def test_the_semantic_reading_is_the_originals_step_by_step(colourful_network: Pem) -> None:
     """Short side 64, zero padding after normalisation, logits enlarged, cut, enlarged again."""
     network = colourful_network
-    picture = Image.fromarray(draw_scene(900, 40, 55)[0])
-    scaled = np.asarray(picture.resize((88, 64), Image.Resampling.BILINEAR))
-    image = torch.from_numpy(scaled.copy()).permute(2, 0, 1)[None].float()
+    image = Image.fromarray(draw_scene(900, 40, 55)[0])
+    scaled = np.asarray(image.resize((88, 64), Image.Resampling.BILINEAR))
+    batch = torch.from_numpy(scaled.copy()).permute(2, 0, 1)[None].float()
     padded = torch.zeros(1, 3, 64, 96)
-    padded[..., :88] = network.normalise(image)
+    padded[..., :88] = network.normalise(batch)
     with torch.inference_mode():
         features = network.backbone(padded)
         mask_features, maps = network.sem_seg_head.pixel_decoder(features)
@@ -192,7 +192,7 @@ def test_the_semantic_reading_is_the_originals_step_by_step(colourful_network: P
         shares = prediction.logits[0].softmax(-1)[:, :-1]  # (Q, K)
         sums = torch.einsum("qc,qhw->chw", shares, masks)[None, :, :, :88]
         expected = F.interpolate(sums, (40, 55), mode="bilinear")[0].argmax(0) + 1
-    labels = semantic_labels(network, picture, short_side=64)
+    labels = semantic_labels(network, image, short_side=64)
     assert (labels == expected.numpy()).mean() > 0.999
     assert len(np.unique(labels)) > 1
 
@@ -236,7 +236,7 @@ def test_the_table_holds_each_class_in_the_labels_and_the_cards_number() -> None
 
 
 @pytest.mark.parametrize("readings", [1, 2])
-def test_the_chart_is_a_picture_taller_with_more_classes(tmp_path: Path, readings: int) -> None:
+def test_the_chart_is_an_image_taller_with_more_classes(tmp_path: Path, readings: int) -> None:
     few = {name: make_scores(0) for name in ("served", "semantic")[:readings]}
     write_chart(tmp_path / "new" / "few.png", "a title", few)
     all_classes = scores_of(np.ones((150, 151), np.int64))

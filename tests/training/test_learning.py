@@ -75,13 +75,13 @@ def test_sixty_steps_drive_the_loss_down_by_half(learnt: Path) -> None:
     assert np.mean(losses[-5:]) < 0.5 * losses[0]
 
 
-def test_what_was_learnt_is_seen_in_the_pictures(learnt: Path) -> None:
+def test_what_was_learnt_is_seen_in_the_images(learnt: Path) -> None:
     """Most pixels of a scene are labelled right: it is no one-class answer that halved the loss."""
     network = load_network(learnt / "checkpoint.pth")
     right, largest = [], []
     for pair in find_pairs(learnt / "data", "training"):
-        picture, labels = read_pair(pair)
-        truth, answer = np.asarray(labels), served_labels(network, picture, SIDE)
+        image, labels = read_pair(pair)
+        truth, answer = np.asarray(labels), served_labels(network, image, SIDE)
         right.append((answer == truth)[truth > 0].mean())
         largest.append(np.bincount(truth[truth > 0]).max() / (truth > 0).sum())
     assert np.mean(right) > np.mean(largest) + 0.1
@@ -93,8 +93,8 @@ def test_checkpoint_and_exported_graph_answer_alike_on_drawn_scenes(
 ) -> None:
     checkpoint, graph = learnt / "checkpoint.pth", tmp_path / "model.onnx"
     scenes = [Image.fromarray(draw_scene(seed, 90, 120)[0]) for seed in (900, 901)]
-    pictures = np.stack([fit(scene, SIDE)[0] for scene in scenes * 4])
-    write_served_graph(load_network(checkpoint), graph, pictures)
+    images = np.stack([fit(scene, SIDE)[0] for scene in scenes * 4])
+    write_served_graph(load_network(checkpoint), graph, images)
     for number, scene in enumerate(scenes):
         path = tmp_path / f"{number}.png"
         scene.save(path)

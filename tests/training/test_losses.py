@@ -32,7 +32,7 @@ def make_prediction(seed: int, batch: int, earlier: int = 2) -> Prediction:
 
 
 def make_labels(seed: int = 0) -> torch.Tensor:
-    """Two pictures of 16 x 24: one with three classes and unlabelled pixels, one without any."""
+    """Two images of 16 x 24: one with three classes and unlabelled pixels, one without any."""
     labels = torch.zeros(2, 16, 24, dtype=torch.uint8)
     blocks = np.random.default_rng(seed).choice([0, 1, 3, 4], size=(4, 6))
     labels[0] = torch.from_numpy(np.kron(blocks, np.ones((4, 4)))).to(torch.uint8)
@@ -80,15 +80,15 @@ def dice(x: np.ndarray, t: np.ndarray) -> float:
 def losses_by_hand(prediction: Prediction, labels: np.ndarray) -> dict[str, float]:
     """All losses of a batch; unlabelled pixels belong to no mask."""
     sources = generators(len(labels))
-    present = [sorted(set(picture.ravel().tolist()) - {0}) for picture in labels]
+    present = [sorted(set(image.ravel().tolist()) - {0}) for image in labels]
     num_masks = max(1, sum(len(classes) for classes in present))
     result = {}
     outputs = {"": prediction} | {f"_{i}": each for i, each in enumerate(prediction.earlier)}
     for suffix, output in outputs.items():
         ce_sum = ce_weight = mask_sum = dice_sum = 0.0
-        for i, (picture, classes, source) in enumerate(zip(labels, present, sources, strict=True)):
+        for i, (image, classes, source) in enumerate(zip(labels, present, sources, strict=True)):
             logits, masks = output.logits[i].numpy(), output.masks[i].numpy()
-            planes = [(picture == label).astype(float) for label in classes]
+            planes = [(image == label).astype(float) for label in classes]
             pairs = assign_by_hand(logits, masks, classes, planes, source)
             hard = hard_points([masks[query] for query, _ in pairs], source)
             for (query, place), points in zip(pairs, hard, strict=True):
@@ -224,7 +224,7 @@ def test_the_order_of_targets_changes_nothing(order: tuple[int, ...]) -> None:
         assert float(after[name]) == pytest.approx(float(value), rel=1e-12), name
 
 
-def test_the_order_of_pictures_changes_nothing() -> None:
+def test_the_order_of_images_changes_nothing() -> None:
     prediction, targets = make_prediction(seed=7, batch=2, earlier=0), targets_of(make_labels())
     flipped = Prediction(prediction.logits.flip(0), prediction.masks.flip(0))
     before = losses_of(prediction, targets)

@@ -64,7 +64,7 @@ def test_no_other_assignment_is_cheaper(queries: int, objects: int, seed: int) -
     assert costs[chosen_queries, chosen_objects].sum() == pytest.approx(cheapest, abs=1e-12)
 
 
-def test_a_picture_without_objects_has_no_pairs() -> None:
+def test_an_image_without_objects_has_no_pairs() -> None:
     queries, objects = match(*make_case(0, queries=5, objects=0))
     assert len(queries) == len(objects) == 0
 

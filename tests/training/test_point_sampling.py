@@ -50,7 +50,7 @@ def test_no_maps_are_read_as_nothing() -> None:
     assert sample(torch.zeros(0, 1, 4, 4), torch.zeros(0, 5, 2)).shape == (0, 1, 5)
 
 
-def test_random_points_fill_the_picture_and_repeat_with_their_generator() -> None:
+def test_random_points_fill_the_image_and_repeat_with_their_generator() -> None:
     first, again = (random_points(2, 1000, torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(first, again)
     assert first.shape == (2, 1000, 2)
@@ -59,7 +59,7 @@ def test_random_points_fill_the_picture_and_repeat_with_their_generator() -> Non
 
 
 def test_uncertain_points_gather_where_the_logit_is_zero() -> None:
-    columns = torch.linspace(-4, 4, 64)  # zero in the middle of the picture
+    columns = torch.linspace(-4, 4, 64)  # zero in the middle of the image
     logits = columns.expand(1, 64, 64)
     points = uncertain_points(logits, 400, 3.0, 0.75, torch.Generator().manual_seed(0))
     assert points.shape == (1, 400, 2)

@@ -105,7 +105,7 @@ def test_the_sky_is_above_the_road_in_every_scene():
         assert sky.mean() < road.mean(), f"scene {seed} has its road above its sky"
 
 
-def test_labels_sit_on_the_edges_of_the_picture():
+def test_labels_sit_on_the_edges_of_the_image():
     """The colour changes more across the labels' borders than across the same borders moved."""
 
     def contrast(image, labels):

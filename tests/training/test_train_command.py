@@ -121,12 +121,12 @@ def test_an_absent_checkpoint_stops_the_command(
     assert capsys.readouterr().err.endswith("but absent.pth does not exist\n")
 
 
-def test_a_batch_of_one_picture_is_refused_before_the_first_step(
+def test_a_batch_of_one_image_is_refused_before_the_first_step(
     make_folder: MakeFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--data", str(make_folder()), "--output", str(tmp_path / "out"), "--batch", "1"]
     assert train.main(options) == 1
-    assert capsys.readouterr().err.endswith("at least 2 pictures a process, got 1 for 1\n")
+    assert capsys.readouterr().err.endswith("at least 2 images a process, got 1 for 1\n")
 
 
 def test_the_seed_decides_the_first_weights() -> None:

@@ -234,7 +234,7 @@ def test_curves_forget_what_comes_after_the_checkpoint(tmp_path: Path) -> None:
     with Curves(tmp_path, 0) as curves:
         for step in (1, 2, 3):
             curves.add(step, {"loss": step / 3})
-        curves.add_picture(3, "labels", np.zeros((4, 6, 3), np.uint8))
+        curves.add_image(3, "labels", np.zeros((4, 6, 3), np.uint8))
     history = tmp_path / "history.jsonl"
     whole = history.read_text()
     history.write_text(whole + '{"step": 4, "lo')  # killed while writing
@@ -262,11 +262,11 @@ def test_a_running_mean_stands_at_its_last_step() -> None:
 
 
 def test_the_preview_shows_labels_and_answer_side_by_side() -> None:
-    picture = Image.fromarray(np.full((2, 3, 3), 100, np.uint8))
+    image = Image.fromarray(np.full((2, 3, 3), 100, np.uint8))
     truth = np.array([[0, 1, 1], [0, 2, 2]], np.uint8)
-    shown = side_by_side(picture, truth, np.zeros_like(truth))
+    shown = side_by_side(image, truth, np.zeros_like(truth))
     assert shown.shape == (2, 6, 3)
-    assert (shown[:, 0] == 100).all()  # no label: the picture itself
+    assert (shown[:, 0] == 100).all()  # no label: the image itself
     assert (shown[:, 3:] == 100).all()
     assert shown[0, 1].tolist() == [(100 + value) // 2 for value in (204 + 48, 71 + 48, 22 + 48)]
     assert not np.array_equal(shown[0, 1], shown[1, 1])

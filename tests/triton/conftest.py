@@ -42,5 +42,5 @@ def street_path(root: Path) -> Path:
 @pytest.fixture(scope="session")
 def street(street_path: Path) -> Image.Image:
     """The same, decoded."""
-    with Image.open(street_path) as picture:
-        return picture.convert("RGB")
+    with Image.open(street_path) as image:
+        return image.convert("RGB")

@@ -1,4 +1,4 @@
-"""Clients get what the graph says, over both protocols, however they hand in a picture."""
+"""Clients get what the graph says, over both protocols, however they hand in an image."""
 
 import io
 import json
@@ -15,15 +15,15 @@ from pemseg.server_steps import open_network
 MEAN = (124, 116, 104)
 
 
-def by_hand(picture: Image.Image, graph: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Class map and score map of a picture, straight from the contract: fit, run, scale back."""
-    width, height = picture.size
+def by_hand(image: Image.Image, graph: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Class map and score map of an image, straight from the contract: fit, run, scale back."""
+    width, height = image.size
     scale = 640 / max(width, height)
     fitted_width, fitted_height = round(width * scale), round(height * scale)
-    image = np.full((1, 640, 640, 3), MEAN, np.uint8)
-    resized = picture.resize((fitted_width, fitted_height), Image.Resampling.BILINEAR)
-    image[0, :fitted_height, :fitted_width] = np.asarray(resized)
-    class_ids, scores, masks = open_network(graph, "auto")(image)
+    batch = np.full((1, 640, 640, 3), MEAN, np.uint8)
+    resized = image.resize((fitted_width, fitted_height), Image.Resampling.BILINEAR)
+    batch[0, :fitted_height, :fitted_width] = np.asarray(resized)
+    class_ids, scores, masks = open_network(graph, "auto")(batch)
     rows = ((np.arange(height) + 0.5) * fitted_height / height).astype(int)
     columns = ((np.arange(width) + 0.5) * fitted_width / width).astype(int)
     queries = masks[0][rows][:, columns]  # (height, width)
@@ -78,7 +78,7 @@ def test_the_street_is_recognised(grpc_client: Client, street: Image.Image) -> N
     assert found["road"].mask[height // 2 :].mean() > found["road"].mask[: height // 2].mean()
 
 
-def test_path_bytes_picture_and_array_give_the_same(
+def test_path_bytes_image_and_array_give_the_same(
     client: Client, street: Image.Image, tmp_path: Path
 ) -> None:
     path = tmp_path / "street.png"

@@ -1,4 +1,4 @@
-"""Pictures nobody should send: each has a defined answer, and none touches its neighbours."""
+"""Images nobody should send: each has a defined answer, and none touches its neighbours."""
 
 import io
 import struct
@@ -14,9 +14,9 @@ from pem_client import Client, InvalidRequest
 from pem_server import TritonServer
 
 
-def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
-    picture.save(file, kind, **options)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
@@ -37,7 +37,7 @@ SMALL = Image.linear_gradient("L").convert("RGB").resize((64, 48))
 
 REFUSED = {
     "empty": (b"", "must not be empty"),
-    "text": (b"this is no picture", "must be a whole JPEG, PNG, WebP or BMP file"),
+    "text": (b"this is no image", "must be a whole JPEG, PNG, WebP or BMP file"),
     "truncated": (saved(SMALL, "JPEG")[:300], "must be a whole JPEG"),
     "cut png": (saved(SMALL, "PNG")[:-40], "must be a whole JPEG"),
     "zero-sized": (png_header(0, 0), "pixel"),
@@ -47,7 +47,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_picture_that_cannot_be_used_gets_one_sentence(client: Client, name: str) -> None:
+def test_an_image_that_cannot_be_used_gets_one_sentence(client: Client, name: str) -> None:
     data, sentence = REFUSED[name]
     with pytest.raises(InvalidRequest, match=sentence) as caught:
         client.infer(data)
@@ -71,7 +71,7 @@ def over_white(street: Image.Image) -> tuple[Image.Image, Image.Image]:
     return transparent, Image.composite(street, white, alpha)
 
 
-def test_unusual_but_whole_pictures_are_read_as_people_see_them(
+def test_unusual_but_whole_images_are_read_as_people_see_them(
     grpc_client: Client, street: Image.Image
 ) -> None:
     grey = ImageOps.grayscale(street)
@@ -99,7 +99,7 @@ def test_a_cmyk_jpeg_shows_the_same_street(grpc_client: Client, street: Image.Im
     assert (class_map == grpc_client.segment(street)).mean() > 0.97
 
 
-def test_a_good_picture_among_bad_ones_is_answered_as_if_alone(
+def test_a_good_image_among_bad_ones_is_answered_as_if_alone(
     server: TritonServer, street_path: Path
 ) -> None:
     good = street_path.read_bytes()

@@ -99,7 +99,7 @@ def _without_the_machine(values: Read) -> Read:
     return {series: value for series, value in values.items() if not series.startswith("nv_cpu")}
 
 
-def picture(side: int = 64) -> bytes:
+def image(side: int = 64) -> bytes:
     file = BytesIO()
     Image.new("RGB", (side, side), (200, 30, 30)).save(file, "PNG")
     return file.getvalue()
@@ -123,7 +123,7 @@ def send(
     **options: float,
 ) -> str:
     """One request of several equal images, by Triton's own client."""
-    data = data or picture()
+    data = data or image()
     inputs = []
     for name, kind, array in (
         ("image", "BYTES", np.array([[data]] * images, dtype=object)),
@@ -141,7 +141,7 @@ def send(
 
 
 def flood(server: TritonServer, data: bytes, count: int = 120) -> Counter[str]:
-    """Ask for the same picture `count` times at the same moment."""
+    """Ask for the same image `count` times at the same moment."""
     together = threading.Barrier(count)
 
     def one(_number: int) -> str:
@@ -154,12 +154,12 @@ def flood(server: TritonServer, data: bytes, count: int = 120) -> Counter[str]:
 
 def test_every_image_is_counted_once_by_its_outcome(server: TritonServer) -> None:
     def some_of_each() -> None:
-        ask(server, picture())
+        ask(server, image())
         send(server, images=3, outputs=("detections", "segmentation"))
-        ask(server, b"no picture")
+        ask(server, b"no image")
         ask(server, b"")
         ask(server, b"\0" * 20_971_521)
-        ask(server, picture(), threshold=2.0)
+        ask(server, image(), threshold=2.0)
 
     seen = change(server, some_of_each)
 
@@ -184,9 +184,9 @@ def test_every_image_is_counted_once_by_its_outcome(server: TritonServer) -> Non
 
 def test_our_counts_agree_with_tritons(server: TritonServer) -> None:
     def three() -> None:
-        ask(server, picture())
-        ask(server, picture(100))
-        ask(server, b"no picture")
+        ask(server, image())
+        ask(server, image(100))
+        ask(server, b"no image")
 
     seen = change(server, three)
 
@@ -211,7 +211,7 @@ def test_our_metrics_have_the_types_that_prometheus_needs(server: TritonServer) 
 def test_a_refused_image_is_a_success_of_its_step_and_two_failures_of_the_ensemble(
     server: TritonServer,
 ) -> None:
-    seen = change(server, lambda: ask(server, b"no picture"))
+    seen = change(server, lambda: ask(server, b"no image"))
 
     assert total(seen, "nv_inference_request_success", FIRST) == 1
     assert total(seen, "nv_inference_request_failure", FIRST) == 0
@@ -236,7 +236,7 @@ def test_what_the_first_step_refuses_as_too_much_is_a_success_of_it_and_counted_
     seen_meanwhile: list[Read] = []
 
     with sampled(server, seen_meanwhile):
-        seen = change(server, lambda: answers.update(flood(server, picture())))
+        seen = change(server, lambda: answers.update(flood(server, image())))
 
     answered, refused = answers["answered"], answers["Overloaded"]
     assert refused > 0
@@ -271,7 +271,7 @@ def test_requests_given_up_on_the_way_do_not_count_as_waiting_for_ever(
         assert [each.result() for each in others] == ["answered"] * 2
     assert "StatusCode.DEADLINE_EXCEEDED" in given_up
     time.sleep(1)
-    assert ask(server, picture()) == "answered"
+    assert ask(server, image()) == "answered"
     assert total(read(server), "pem_images_waiting") == 0
 
 
@@ -296,10 +296,10 @@ def test_a_client_that_hangs_up_is_two_failures_of_the_ensemble(server: TritonSe
 def test_a_place_in_a_limited_queue_expires_as_two_failures_of_the_ensemble(
     decoding_server: TritonServer,
 ) -> None:
-    large = picture(3000)
+    large = image(3000)
 
     def wait_behind_others() -> None:
-        with ThreadPoolExecutor(3) as pool:  # for each process, eight pictures to decode
+        with ThreadPoolExecutor(3) as pool:  # for each process, eight images to decode
             others = [pool.submit(send, decoding_server, 8, data=large) for _ in range(3)]
             time.sleep(0.15)
             assert send(decoding_server, timeout=1000) == "StatusCode.UNAVAILABLE"
@@ -317,7 +317,7 @@ def test_what_is_refused_before_decoding_is_seen_in_the_ensemble_only(
 ) -> None:
     answers: Counter[str] = Counter()
 
-    seen = change(decoding_server, lambda: answers.update(flood(decoding_server, picture(2000))))
+    seen = change(decoding_server, lambda: answers.update(flood(decoding_server, image(2000))))
 
     answered, refused = answers["answered"], answers["Overloaded"]
     assert refused > 0
@@ -335,7 +335,7 @@ def test_the_processes_of_one_model_add_up(decoding_server: TritonServer) -> Non
 
     def twelve() -> None:
         with ThreadPoolExecutor(3) as pool:
-            list(pool.map(lambda _: ask(decoding_server, picture()), range(12)))
+            list(pool.map(lambda _: ask(decoding_server, image()), range(12)))
 
     seen = change(decoding_server, twelve)
 
@@ -356,8 +356,8 @@ def test_a_server_without_metrics_answers_all_the_same(root: Path) -> None:
         WithoutMetrics(repository) as server,
     ):
         server.wait_until_ready()
-        assert ask(server, picture()) == "answered"
-        assert ask(server, b"no picture") == "InvalidRequest"
+        assert ask(server, image()) == "answered"
+        assert ask(server, b"no image") == "InvalidRequest"
         with pytest.raises(OSError, match="refused"):
             page(server)
 

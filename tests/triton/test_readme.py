@@ -39,7 +39,7 @@ def commands() -> list[str]:
 
 @pytest.fixture
 def folder(root: Path, tmp_path: Path) -> Path:
-    """A user's own folder with a picture."""
+    """A user's own folder with an image."""
     shutil.copy(root / "docs" / "street.jpg", tmp_path / "photo.jpg")
     return tmp_path
 
@@ -88,7 +88,7 @@ def served(root: Path, *more: str) -> Iterator[dict[str, str]]:
     assert process.returncode == 0
 
 
-def test_pictures_are_segmented_by_the_server_that_runs(root: Path, folder: Path) -> None:
+def test_images_are_segmented_by_the_server_that_runs(root: Path, folder: Path) -> None:
     overlay = "./run segment photo.jpg --overlay overlay.png"
     as_json = "./run segment --json --url http://127.0.0.1:8000 photo.jpg"
     assert {"./run serve", overlay, as_json} <= set(commands())
@@ -110,12 +110,12 @@ def test_weights_become_the_graph_that_is_served(root: Path, folder: Path) -> No
 
 
 def test_the_graph_is_made_with_the_ranges_that_int8_needs(root: Path, folder: Path) -> None:
-    export = "./run export --data FOLDER --calibration PICTURES"
+    export = "./run export --data FOLDER --calibration IMAGES"
     assert export in commands()
     if not has_int8():
         pytest.skip("needs a processor with INT8 dot products, on which the ranges are judged")
     write_scenes(folder / "drawn", "validation", count=2, seed=36)
-    words = {"FOLDER": "drawn", "PICTURES": "drawn/images/validation"}
+    words = {"FOLDER": "drawn", "IMAGES": "drawn/images/validation"}
     # Two drawn scenes are no judges: what the limits do is shown in tests/export.
     made = run(root, folder, f"{export} --max-loss 100 {SMALL} --output model.onnx", **words)
     assert made.split() == ["model.onnx", "model.ranges.json"]
@@ -147,11 +147,11 @@ def half_graph(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_engines_graphs_are_made_and_proven(root: Path, folder: Path, half_graph: Path) -> None:
-    export = "./run export --precision int8 --data FOLDER --calibration PICTURES"
+    export = "./run export --precision int8 --data FOLDER --calibration IMAGES"
     check = "./run engine --check artifacts/pem-fp16.onnx"
     assert {export, check} <= set(commands())
     write_scenes(folder / "drawn", "validation", count=2, seed=36)
-    words = {"FOLDER": "drawn", "PICTURES": "drawn/images/validation"}
+    words = {"FOLDER": "drawn", "IMAGES": "drawn/images/validation"}
     # Two drawn scenes are no judges: what the limits do is shown in tests/export.
     run(root, folder, f"{export} --max-loss 100 {SMALL} --output int8.onnx", **words)
     for graph in (str(half_graph), "int8.onnx"):
@@ -165,8 +165,8 @@ def test_the_network_is_measured_and_reckoned(root: Path, folder: Path) -> None:
     assert "images" in run(root, folder, f"{bench} --roofline --output reckoned")
     short = "--batches 1 --rounds 1 --turn-seconds 0.1 --only openvino --output measured"
     assert "OpenVINO" in run(root, folder, f"{bench} {short}")
-    for picture in ("reckoned/roofline.png", "measured/engine.png"):
-        assert (folder / picture).is_file()
+    for image in ("reckoned/roofline.png", "measured/engine.png"):
+        assert (folder / image).is_file()
 
 
 def test_everything_is_measured_in_one_report(root: Path, folder: Path) -> None:

@@ -40,20 +40,20 @@ def change(
     return after[0] - before[0], after[1] - before[1]
 
 
-def ask_at_once(server: TritonServer, pictures: list[Image.Image]) -> list[object]:
-    """Send each picture over a connection of its own, all at the same moment."""
-    together = threading.Barrier(len(pictures))
+def ask_at_once(server: TritonServer, images: list[Image.Image]) -> list[object]:
+    """Send each image over a connection of its own, all at the same moment."""
+    together = threading.Barrier(len(images))
 
-    def ask(picture: Image.Image) -> object:
+    def ask(image: Image.Image) -> object:
         with Client(server.grpc_url) as client:
             together.wait()
             try:
-                return client.infer(picture)
+                return client.infer(image)
             except Overloaded as error:
                 return error
 
-    with ThreadPoolExecutor(len(pictures)) as pool:
-        return list(pool.map(ask, pictures))
+    with ThreadPoolExecutor(len(images)) as pool:
+        return list(pool.map(ask, images))
 
 
 @pytest.fixture(scope="module")
@@ -67,25 +67,25 @@ def batching_server(root: Path) -> Iterator[TritonServer]:
         yield server
 
 
-def test_eight_pictures_of_different_sizes_run_in_fewer_larger_batches(
+def test_eight_images_of_different_sizes_run_in_fewer_larger_batches(
     batching_server: TritonServer, street: Image.Image
 ) -> None:
-    pictures = [street.resize((200 + 37 * n, 400 - 23 * n)) for n in range(8)]
-    images, runs = change(
-        batching_server, "pem_network", 8, lambda: ask_at_once(batching_server, pictures)
+    images = [street.resize((200 + 37 * n, 400 - 23 * n)) for n in range(8)]
+    count, runs = change(
+        batching_server, "pem_network", 8, lambda: ask_at_once(batching_server, images)
     )
-    assert images == 8
-    assert runs <= 4, f"{runs} runs for 8 pictures: nothing was batched"
+    assert count == 8
+    assert runs <= 4, f"{runs} runs for 8 images: nothing was batched"
 
 
-def test_on_a_cpu_no_picture_waits_for_another_ones_run(
+def test_on_a_cpu_no_image_waits_for_another_ones_run(
     server: TritonServer, street: Image.Image
 ) -> None:
-    pictures = [street.resize((200 + 37 * n, 400 - 23 * n)) for n in range(4)]
-    assert change(server, "pem_network", 4, lambda: ask_at_once(server, pictures)) == (4, 4)
+    images = [street.resize((200 + 37 * n, 400 - 23 * n)) for n in range(4)]
+    assert change(server, "pem_network", 4, lambda: ask_at_once(server, images)) == (4, 4)
 
 
-def test_the_picture_of_classes_is_made_only_when_it_is_asked_for(
+def test_the_image_of_classes_is_made_only_when_it_is_asked_for(
     server: TritonServer, grpc_client: Client, street: Image.Image
 ) -> None:
     def both() -> None:
@@ -97,11 +97,11 @@ def test_the_picture_of_classes_is_made_only_when_it_is_asked_for(
     assert change(server, "pem_postprocess", 1, both) == (1, 1)
 
 
-def test_a_request_may_carry_several_pictures_and_leave_out_the_threshold(
+def test_a_request_may_carry_several_images_and_leave_out_the_threshold(
     server: TritonServer, grpc_client: Client, street_path: Path, street: Image.Image
 ) -> None:
     mirrored = np.asarray(street)[:, ::-1]
-    alone = [grpc_client.segment(picture) for picture in (street_path, mirrored)]
+    alone = [grpc_client.segment(image) for image in (street_path, mirrored)]
     with tritonclient.grpc.InferenceServerClient(server.grpc_url) as client:
         files = [street_path.read_bytes(), png(mirrored)]
         tensor = tritonclient.grpc.InferInput("image", [2, 1], "BYTES")
@@ -109,8 +109,8 @@ def test_a_request_may_carry_several_pictures_and_leave_out_the_threshold(
         wanted = [tritonclient.grpc.InferRequestedOutput("segmentation")]
         answer = client.infer("fai-pem-m-ade", [tensor], outputs=wanted)
     for data, expected in zip(answer.as_numpy("segmentation")[:, 0], alone, strict=True):
-        with Image.open(BytesIO(data)) as picture:
-            np.testing.assert_array_equal(np.asarray(picture), expected)
+        with Image.open(BytesIO(data)) as image:
+            np.testing.assert_array_equal(np.asarray(image), expected)
 
 
 def png(pixels: np.ndarray) -> bytes:

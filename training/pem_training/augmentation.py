@@ -1,4 +1,4 @@
-"""A picture in another place, size and light at every visit; the same one for the same generator.
+"""An image in another place, size and light at every visit; the same one for the same generator.
 
 Scale, crop and flip here; colours in colour.py.
 """
@@ -14,17 +14,17 @@ from pem_training.colour import STRENGTHS
 PIXEL_MEAN = (124, 116, 104)  # RGB; what the server pads with, zero to the network
 
 Pixels = NDArray[np.uint8]
-Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the whole picture
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the whole image
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a picture.
+    """What may happen to an image.
 
-    crop: side of the result, a multiple of 32. scale: the range of the factor by which pictures
-    are scaled. short_side: what the factor is relative to; 0: to each picture's own size.
-    overhang: the share of the crop that may lie beyond the right and the lower edge of a picture:
-    so the server pads, and a network that saw every picture cut off there does worse at it.
+    crop: side of the result, a multiple of 32. scale: the range of the factor by which images
+    are scaled. short_side: what the factor is relative to; 0: to each image's own size.
+    overhang: the share of the crop that may lie beyond the right and the lower edge of an image:
+    so the server pads, and a network that saw every image cut off there does worse at it.
     colour: a key of STRENGTHS.
     """
 
@@ -38,9 +38,9 @@ class Augmentation:
 def augment(
     image: Image.Image, labels: Image.Image, rng: np.random.Generator, how: Augmentation
 ) -> tuple[Pixels, Pixels]:
-    """A piece (crop, crop, 3) of the picture and its labels (crop, crop), both uint8.
+    """A piece (crop, crop, 3) of the image and its labels (crop, crop), both uint8.
 
-    A picture that is smaller than the crop, once scaled, lies at the top left; the rest is the
+    An image that is smaller than the crop, once scaled, lies at the top left; the rest is the
     pixel mean without labels.
     """
     factor = rng.uniform(*how.scale)
@@ -49,7 +49,7 @@ def augment(
     box, width, height = random_piece(image.size, factor, how, rng)
     pixels = np.full((how.crop, how.crop, 3), PIXEL_MEAN, np.uint8)
     marks = np.zeros((how.crop, how.crop), np.uint8)
-    # Scaling only the piece costs as much as the crop, however large the picture is.
+    # Scaling only the piece costs as much as the crop, however large the image is.
     piece = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
     piece = STRENGTHS[how.colour](piece, rng)
     pixels[:height, :width] = np.asarray(piece)
@@ -57,7 +57,7 @@ def augment(
         labels.resize((width, height), Image.Resampling.NEAREST, box=box)
     )
     if rng.random() < 0.5:
-        # Only the picture is mirrored: padding stays right and below, where the server puts it.
+        # Only the image is mirrored: padding stays right and below, where the server puts it.
         pixels[:height, :width] = pixels[:height, :width][:, ::-1].copy()
         marks[:height, :width] = marks[:height, :width][:, ::-1].copy()
     return pixels, marks
@@ -66,9 +66,9 @@ def augment(
 def random_piece(
     size: tuple[int, int], factor: float, how: Augmentation, rng: np.random.Generator
 ) -> tuple[Box, int, int]:
-    """Which part of a picture of `size` (width, height) to take, and how large it becomes.
+    """Which part of an image of `size` (width, height) to take, and how large it becomes.
 
-    The part is what a crop x crop window covers of the picture once scaled by `factor`.
+    The part is what a crop x crop window covers of the image once scaled by `factor`.
     """
     starts, lengths, ends = [], [], []
     for side in size:

@@ -1,6 +1,6 @@
-"""Which pictures a step sees, and how they are changed: a function of seed and sample number only.
+"""Which images a step sees, and how they are changed: a function of seed and sample number only.
 
-Sample number n is the n-th picture a run looks at, over all steps and processes: step s of a run
+Sample number n is the n-th image a run looks at, over all steps and processes: step s of a run
 with batches of B sees s * B to (s + 1) * B - 1, of which each process takes its part. So a run can
 be taken up at any step without remembering anything, and the number of processes changes nothing.
 """
@@ -25,7 +25,7 @@ ORDER, CHANGES, POINTS = range(3)  # what random numbers are drawn for, each fro
 
 
 class Samples(Dataset[tuple[Tensor, Tensor, int]]):
-    """The endless sequence of augmented pictures; every pass is shuffled anew."""
+    """The endless sequence of augmented images; every pass is shuffled anew."""
 
     def __init__(self, pairs: Sequence[Pair], how: Augmentation, seed: int) -> None:
         self.pairs, self.how, self.seed = pairs, how, seed
@@ -41,7 +41,7 @@ class Samples(Dataset[tuple[Tensor, Tensor, int]]):
 
 @lru_cache(maxsize=2)
 def order(seed: int, turn: int, count: int) -> NDArray[np.int64]:
-    """The order of `count` pictures in pass number `turn`."""
+    """The order of `count` images in pass number `turn`."""
     return np.random.default_rng((seed, ORDER, turn)).permutation(count)
 
 

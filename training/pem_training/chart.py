@@ -15,7 +15,7 @@ READING_COLOURS = ("#1f6feb", "#e3893b")
 
 
 def write_chart(path: Path, title: str, readings: Mapping[str, Scores]) -> None:
-    """Write a picture (PNG, or what the suffix says) with one group of bars for each class in the
+    """Write an image (PNG, or what the suffix says) with one group of bars for each class in the
     labels, best class of the card at the top."""
     pixels = next(iter(readings.values())).pixels
     rows = sorted((row for row in card_rows() if pixels[row.class_id]), key=lambda row: row.iou)

@@ -1,6 +1,6 @@
 """Other light and other colours: the jitter of SSD (Liu et al., 2016), and a stronger one.
 
-Pictures are PIL images, RGB.
+Images are PIL images, RGB.
 """
 
 from collections.abc import Callable, Mapping

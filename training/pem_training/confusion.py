@@ -19,7 +19,7 @@ def no_counts(classes: int) -> Counts:
 
 
 def count(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int) -> Counts:
-    """The confusion matrix of one picture; add those of several. Both (H, W), labels up to K."""
+    """The confusion matrix of one image; add those of several. Both (H, W), labels up to K."""
     if truth.shape != predicted.shape:
         raise ValueError(f"prediction must be {truth.shape}, as its labels, got {predicted.shape}")
     if predicted.max() > classes:

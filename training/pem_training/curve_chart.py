@@ -1,4 +1,4 @@
-"""A run's history as a picture: the loss of each step, and the mIoU where it was measured."""
+"""A run's history as an image: the loss of each step, and the mIoU where it was measured."""
 
 import json
 from pathlib import Path

@@ -34,8 +34,8 @@ class Curves:
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
-    def add_picture(self, step: int, name: str, pixels: NDArray[np.uint8]) -> None:
-        """A picture (H, W, 3)."""
+    def add_image(self, step: int, name: str, pixels: NDArray[np.uint8]) -> None:
+        """An image (H, W, 3)."""
         self._board.add_image(name, pixels, step, dataformats="HWC")
 
     def __enter__(self) -> Self:

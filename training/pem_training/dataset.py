@@ -1,6 +1,6 @@
-"""Labelled pictures on disk, in the layout of the ADE20K scene-parsing data.
+"""Labelled images on disk, in the layout of the ADE20K scene-parsing data.
 
-    FOLDER/images/SPLIT/X.jpg        the picture
+    FOLDER/images/SPLIT/X.jpg        the image
     FOLDER/annotations/SPLIT/X.png   its labels, 8 bits: 0 not labelled, else class id + 1
 
 Everything that can be wrong with a folder is a `DataError`: one sentence for each file.
@@ -27,7 +27,7 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture and its labels."""
+    """An image and its labels."""
 
     image: Path
     labels: Path
@@ -55,22 +55,22 @@ def find_pairs(folder: Path, split: str) -> list[Pair]:
 
 
 def read_pair(pair: Pair) -> tuple[Image.Image, Image.Image]:
-    """The picture, upright RGB, and its labels, mode L or P; DataError if they cannot be used."""
+    """The image, upright RGB, and its labels, mode L or P; DataError if they cannot be used."""
     image = read_image(pair.image)
     labels = _open(pair.labels)
     if labels.mode not in ("L", "P"):
         raise DataError(
-            f"{pair.labels} must be an 8-bit picture of one channel, got mode {labels.mode}"
+            f"{pair.labels} must be an 8-bit image of one channel, got mode {labels.mode}"
         )
     if labels.size != image.size:
         raise DataError(
-            f"{pair.labels} must be as large as its picture, {_size(image)}, got {_size(labels)}"
+            f"{pair.labels} must be as large as its image, {_size(image)}, got {_size(labels)}"
         )
     return image, labels
 
 
 def read_image(path: Path) -> Image.Image:
-    """The picture as the server sees it: EXIF orientation applied, RGB."""
+    """The image as the server sees it: EXIF orientation applied, RGB."""
     return _open(path).convert("RGB")
 
 
@@ -87,7 +87,7 @@ def check_pairs(pairs: Sequence[Pair], classes: int, cache: Path | None = None) 
         return
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders let go of Python's lock
         answers = pool.map(lambda pair: _fault(pair, classes), unknown.values())
-        faults = list(bar(answers, "checking pictures", len(unknown), leave=False))
+        faults = list(bar(answers, "checking images", len(unknown), leave=False))
     good = {mark for mark, fault in zip(unknown, faults, strict=True) if fault is None}
     if cache is not None:
         _write_cache(cache, known | good)
@@ -114,15 +114,15 @@ def _complain(faults: Sequence[str]) -> None:
 
 def _open(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            return ImageOps.exif_transpose(picture)
+        with Image.open(path) as image:
+            image.load()
+            return ImageOps.exif_transpose(image)
     except Exception as error:  # decoders raise nearly any type on damaged bytes
-        raise DataError(f"{path} must be a whole picture, but cannot be read: {error}") from error
+        raise DataError(f"{path} must be a whole image, but cannot be read: {error}") from error
 
 
-def _size(picture: Image.Image) -> str:
-    return f"{picture.width} x {picture.height}"
+def _size(image: Image.Image) -> str:
+    return f"{image.width} x {image.height}"
 
 
 def _mark(pair: Pair, classes: int) -> str:

@@ -4,7 +4,7 @@
     ./run evaluate --data FOLDER --model model_repository/pem_network/1/model.onnx
     ./run evaluate --data FOLDER --model grpc://127.0.0.1:8001
 
-The protocol is ADE20K's: at the size of each picture, pixels without a label left out, mean over
+The protocol is ADE20K's: at the size of each image, pixels without a label left out, mean over
 the classes in the labels. "served" is the class map that the server answers with threshold 0,
 "semantic" (checkpoints only) the semantic inference of the original code, short side 512.
 """
@@ -42,7 +42,7 @@ def evaluate(
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if chart_path is not None:
-        title = f"{Path(model).name if Path(model).exists() else model}, {len(pairs)} pictures"
+        title = f"{Path(model).name if Path(model).exists() else model}, {len(pairs)} images"
         write_chart(chart_path, title, readings)
     return format_table(readings)
 

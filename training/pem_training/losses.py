@@ -4,7 +4,7 @@ They are Mask2Former's: each object is matched with one query, the query learns 
 and mask, all others learn "no object". The final output's losses carry these names; those of the
 auxiliary outputs, each matched afresh, end in `_0`, `_1`, ...
 
-B batch, Q queries, K classes, N objects of a picture, P points, H and W the size of the picture.
+B batch, Q queries, K classes, N objects of an image, P points, H and W the size of the image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,8 +41,8 @@ def pem_losses(
 ) -> dict[str, Tensor]:
     """All losses by name, unweighted, in float32 (float64 if `prediction` is).
 
-    `targets` and `generators`, one a picture: a picture's points are drawn from its own generator,
-    so that they do not depend on which pictures share its batch or its process.
+    `targets` and `generators`, one an image: an image's points are drawn from its own generator,
+    so that they do not depend on which images share its batch or its process.
     """
     points = points or Points()
     objects = sum(len(target.classes) for target in targets)
@@ -81,9 +81,9 @@ def output_losses(
     no_object = logits.shape[2] - 1
     labels = torch.full(logits.shape[:2], no_object, device=logits.device)  # (B, Q)
     dice_sum = mask_sum = masks.new_zeros(())
-    pictures = zip(logits, masks, labels, targets, generators, strict=True)
-    for own_logits, own_masks, own_labels, target, generator in pictures:
-        queries, objects = match_picture(own_logits, own_masks, target, generator, points)
+    images = zip(logits, masks, labels, targets, generators, strict=True)
+    for own_logits, own_masks, own_labels, target, generator in images:
+        queries, objects = match_image(own_logits, own_masks, target, generator, points)
         own_labels[queries] = target.classes[objects]
         dice, mask = mask_losses(own_masks[queries], target, objects, generator, points)
         dice_sum, mask_sum = dice_sum + dice.sum(), mask_sum + mask.sum()
@@ -93,7 +93,7 @@ def output_losses(
     return ce_sum, dice_sum, mask_sum
 
 
-def match_picture(
+def match_image(
     logits: Tensor, masks: Tensor, target: Target, generator: torch.Generator, points: Points
 ) -> tuple[Tensor, Tensor]:
     """Queries and the objects they answer for; `logits` (Q, K + 1), `masks` (Q, H/4, W/4).

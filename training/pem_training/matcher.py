@@ -1,6 +1,6 @@
 """Which query answers for which object: the cheapest one-to-one assignment (DETR's matcher).
 
-Q queries, K classes, N objects of one picture, P points.
+Q queries, K classes, N objects of one image, P points.
 """
 
 import torch

@@ -13,7 +13,7 @@ from pem_training.scenes import write_scenes
 from pem_training.settings import Settings
 from pem_training.world import World, wait_for_all
 
-CHECKED = "checked-pictures.json"  # in the output folder: what need not be checked again
+CHECKED = "checked-images.json"  # in the output folder: what need not be checked again
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Material:
 
     @property
     def digest(self) -> str:
-        """A short text that changes with the names or the number of the pictures learnt from."""
+        """A short text that changes with the names or the number of the images learnt from."""
         names = "\n".join(pair.image.name for pair in self.training)
         return f"{len(self.training)}-{hashlib.sha256(names.encode()).hexdigest()[:12]}"
 
@@ -47,7 +47,7 @@ def gather_material(settings: Settings, classes: int, world: World) -> Material:
     if settings.scenes:
         training += find_pairs(drawn, "training")[: settings.scenes]
     if world.is_first:
-        say(f"{len(training)} pictures to learn from, {len(validation)} to measure on")
+        say(f"{len(training)} images to learn from, {len(validation)} to measure on")
     return Material(training, validation)
 
 

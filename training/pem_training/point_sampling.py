@@ -1,7 +1,7 @@
 """Maps read at a few points instead of at every pixel (PointRend, Kirillov et al., 2020).
 
 B maps of C channels, H and W their size, P points. A point is (x, y), each 0..1 across the
-picture, so that one point means the same place on maps of different sizes.
+image, so that one point means the same place on maps of different sizes.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""A picture for the eye: what is labelled beside what the network answers."""
+"""An image for the eye: what is labelled beside what the network answers."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +9,14 @@ from pem_client import class_colour
 Pixels = NDArray[np.uint8]
 
 
-def side_by_side(picture: Image.Image, truth: Pixels, answer: Pixels) -> Pixels:
-    """The picture (H, 2 W, 3) under the colours of `truth` and of `answer`, (H, W) labels."""
-    return np.concatenate([_tint(picture, labels) for labels in (truth, answer)], axis=1)
+def side_by_side(image: Image.Image, truth: Pixels, answer: Pixels) -> Pixels:
+    """The image (H, 2 W, 3) under the colours of `truth` and of `answer`, (H, W) labels."""
+    return np.concatenate([_tint(image, labels) for labels in (truth, answer)], axis=1)
 
 
-def _tint(picture: Image.Image, labels: Pixels) -> Pixels:
-    """Half picture, half colour of the class; what has no label stays as it is."""
+def _tint(image: Image.Image, labels: Pixels) -> Pixels:
+    """Half image, half colour of the class; what has no label stays as it is."""
     colours = np.array([(0, 0, 0), *(class_colour(number) for number in range(255))], np.uint16)
-    pixels = np.asarray(picture, np.uint16)  # (H, W, 3)
+    pixels = np.asarray(image, np.uint16)  # (H, W, 3)
     mixed = np.where(labels[..., None] > 0, (pixels + colours[labels]) // 2, pixels)
     return mixed.astype(np.uint8)

@@ -1,8 +1,8 @@
-"""Two ways from a network's answer to one class for each pixel of a picture.
+"""Two ways from a network's answer to one class for each pixel of an image.
 
 `served`: the index map of the server, at the server's size. `semantic`: the semantic inference of
 the original code, at the original's size. Both answer label maps as they lie in a data set, class
-id + 1. K classes, H and W the size of the picture.
+id + 1. K classes, H and W the size of the image.
 """
 
 import numpy as np
@@ -19,46 +19,46 @@ from pemseg.model import PIXEL_MEAN, STRIDE
 from pemseg.reading import card_outputs, semantic_map
 
 SHORT_SIDE, LONGEST = 512, 2048  # the original's test size for ADE20K
-CLASSES_AT_ONCE = 10  # enlarged together: what bounds the memory for a large picture
+CLASSES_AT_ONCE = 10  # enlarged together: what bounds the memory for a large image
 
 Labels = NDArray[np.uint8]
 
 
-def served_labels(network: Pem, picture: Image.Image, side: int = IMAGE_SIZE) -> Labels:
+def served_labels(network: Pem, image: Image.Image, side: int = IMAGE_SIZE) -> Labels:
     """The class map of the index map, (H, W), as the server renders it with threshold 0.
 
     With threshold 0 the server hides nothing, as every score is greater.
     """
-    square, fitted = fit(picture, side)
-    image = _device_batch(network, square)
+    square, fitted = fit(image, side)
+    batch = _device_batch(network, square)
     with torch.inference_mode():
-        class_ids, _, masks = card_outputs(network(image), (side, side))
+        class_ids, _, masks = card_outputs(network(batch), (side, side))
     values = (class_ids[0] + 1).to(torch.uint8)  # (Q,)
     answer = values[masks[0]].cpu().numpy()  # (S, S)
-    return scale_back(answer, side, fitted, (picture.height, picture.width))
+    return scale_back(answer, side, fitted, (image.height, image.width))
 
 
-def semantic_labels(network: Pem, picture: Image.Image, short_side: int = SHORT_SIDE) -> Labels:
+def semantic_labels(network: Pem, image: Image.Image, short_side: int = SHORT_SIDE) -> Labels:
     """The class with the greatest share at each pixel, (H, W), all queries of a class together.
 
-    The picture is scaled to `short_side`, padded to multiples of 32; shares are enlarged to its
+    The image is scaled to `short_side`, padded to multiples of 32; shares are enlarged to its
     own size before the greatest is taken.
     """
-    scale = min(short_side / min(picture.size), LONGEST / max(picture.size))
-    width, height = (max(1, int(length * scale + 0.5)) for length in picture.size)
-    scaled = picture.resize((width, height), Image.Resampling.BILINEAR)
-    image = _device_batch(network, np.asarray(scaled)).float()
-    padded = _pad(image)
+    scale = min(short_side / min(image.size), LONGEST / max(image.size))
+    width, height = (max(1, int(length * scale + 0.5)) for length in image.size)
+    scaled = image.resize((width, height), Image.Resampling.BILINEAR)
+    batch = _device_batch(network, np.asarray(scaled)).float()
+    padded = _pad(batch)
     with torch.inference_mode():
         shares = semantic_map(network(padded), (padded.shape[2], padded.shape[3]))
-        winner = best_class(shares[:, :, :height, :width], (picture.height, picture.width))
+        winner = best_class(shares[:, :, :height, :width], (image.height, image.width))
     return (winner + 1).to(torch.uint8).cpu().numpy()
 
 
 def best_class(shares: Tensor, size: tuple[int, int]) -> Tensor:
     """The class whose share (1, K, h, w), enlarged bilinearly, is greatest: `size` int64.
 
-    A few classes at a time, since all of them at the size of a large picture are gigabytes.
+    A few classes at a time, since all of them at the size of a large image are gigabytes.
     """
     best = shares.new_full(size, -torch.inf)
     winner = torch.zeros(size, dtype=torch.int64, device=shares.device)

@@ -1,6 +1,6 @@
 """Drawn street scenes with exact labels, for learning and testing without any photographs.
 
-`draw_scene(seed)` answers one picture with its labels; `write_scenes`, and the command
+`draw_scene(seed)` answers one image with its labels; `write_scenes`, and the command
 
     python -m pem_training.scenes FOLDER --count N --split training --seed S
 

@@ -1,7 +1,7 @@
-"""A model in any of its forms, as something that turns a picture file into label maps.
+"""A model in any of its forms, as something that turns an image file into label maps.
 
 A segmenter answers one map (H, W) uint8 for each reading it can give, class id + 1 for each pixel
-of the upright picture: `served` from all forms, `semantic` from checkpoints only.
+of the upright image: `served` from all forms, `semantic` from checkpoints only.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,10 +45,10 @@ def checkpoint_segmenter(path: Path, side: int = contract.IMAGE_SIZE) -> Segment
     network = load_network(path).to("cuda" if torch.cuda.is_available() else "cpu")
 
     def segment(file: Path) -> dict[str, Labels]:
-        picture = read_image(file)
+        image = read_image(file)
         return {
-            "served": served_labels(network, picture, side),
-            "semantic": semantic_labels(network, picture),
+            "served": served_labels(network, image, side),
+            "semantic": semantic_labels(network, image),
         }
 
     return segment
@@ -64,13 +64,13 @@ def onnx_segmenter(path: Path) -> Segmenter:
     side = session.get_inputs()[0].shape[1]
 
     def segment(file: Path) -> dict[str, Labels]:
-        picture = read_image(file)
-        square, fitted = fit(picture, side)
+        image = read_image(file)
+        square, fitted = fit(image, side)
         class_ids, masks = session.run(
             [contract.CLASS_IDS, contract.MASKS], {contract.IMAGE: square[None]}
         )
         answer = (class_ids[0] + 1).astype(np.uint8)[masks[0]]  # (S, S) / stride
-        size = (picture.height, picture.width)
+        size = (image.height, image.width)
         return {"served": scale_back(answer, side, fitted, size)}
 
     return segment

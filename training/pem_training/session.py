@@ -47,7 +47,7 @@ def run(
     make_repeatable(settings, device)
     trainer = Trainer(network, settings, device, world)
     path = settings.output / "checkpoint.pth"
-    identity = settings.identity() | {"pictures": material.digest, "processes": str(world.size)}
+    identity = settings.identity() | {"images": material.digest, "processes": str(world.size)}
     begin(trainer, path, identity, resume=resume)
     samples = Samples(material.training, settings.augmentation, settings.seed)
     steps = Steps(trainer.steps_done, settings.steps, settings.batch, world)
@@ -113,7 +113,7 @@ def begin(trainer: Trainer, path: Path, identity: dict[str, str], *, resume: boo
 
 
 def evaluate(trainer: Trainer, pairs: list[Pair], world: World, curves: Curves | None) -> None:
-    """Measure the served reading; write it down, with a picture, and keep the best weights.
+    """Measure the served reading; write it down, with an image, and keep the best weights.
 
     Each process takes its share of the pairs.
     """
@@ -141,10 +141,10 @@ def evaluate(trainer: Trainer, pairs: list[Pair], world: World, curves: Curves |
     )
     write_curve(trainer.settings.output / "curve.png", trainer.settings.output / "history.jsonl")
     shown = pairs[0]
-    picture = read_image(shown.image)
-    answer = served_labels(network, picture)
-    curves.add_picture(
-        trainer.steps_done, "labels | answer", side_by_side(picture, read_truth(shown), answer)
+    image = read_image(shown.image)
+    answer = served_labels(network, image)
+    curves.add_image(
+        trainer.steps_done, "labels | answer", side_by_side(image, read_truth(shown), answer)
     )
     say(f"step {trainer.steps_done}: mIoU {scores.miou:.4f}{', the best so far' * is_best}")
 

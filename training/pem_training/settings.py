@@ -36,7 +36,7 @@ class Settings:
         default=160_000, metadata=_option("length of the run (%(default)s)", type=int)
     )
     batch: int = field(
-        default=32, metadata=_option("pictures a step, of all processes (%(default)s)", type=int)
+        default=32, metadata=_option("images a step, of all processes (%(default)s)", type=int)
     )
     crop: int = field(
         default=512, metadata=_option("side of the crops, a multiple of 32 (%(default)s)", type=int)
@@ -47,7 +47,7 @@ class Settings:
     )
     short_side: int = field(
         default=512,
-        metadata=_option("short side at scale 1; 0: each picture's own (%(default)s)", type=int),
+        metadata=_option("short side at scale 1; 0: each image's own (%(default)s)", type=int),
     )
     overhang: float = field(
         default=0.0,
@@ -129,7 +129,7 @@ class Settings:
     workers: int = field(
         default=0,
         metadata=_option(
-            "processes that prepare pictures, for each that trains (%(default)s)",
+            "processes that prepare images, for each that trains (%(default)s)",
             same=False,
             type=int,
         ),

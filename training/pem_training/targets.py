@@ -1,6 +1,6 @@
-"""What a network should answer: the classes of a labelled picture, each with one mask.
+"""What a network should answer: the classes of a labelled image, each with one mask.
 
-N classes present, H and W the size of the picture. Labels are ADE20K's: 0 not labelled, else
+N classes present, H and W the size of the image. Labels are ADE20K's: 0 not labelled, else
 class id + 1.
 """
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Target:
-    """One picture: `classes` (N,) int64, 0-based; `masks` (N, H, W) bool.
+    """One image: `classes` (N,) int64, 0-based; `masks` (N, H, W) bool.
 
     `counted` (H, W) bool says which pixels enter the losses of masks; None: all of them.
     """

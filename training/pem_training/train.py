@@ -41,9 +41,9 @@ def train(settings: Settings, *, resume: bool = False) -> Path:
             raise SettingsError(
                 f"--batch must be a multiple of the {world.size} processes, got {settings.batch}"
             )
-        if settings.batch < 2 * world.size:  # the batch norm of a picture's mean needs another one
+        if settings.batch < 2 * world.size:  # the batch norm of an image's mean needs another one
             raise SettingsError(
-                f"--batch must be at least 2 pictures a process, got {settings.batch} for "
+                f"--batch must be at least 2 images a process, got {settings.batch} for "
                 f"{world.size}"
             )
         device = torch.device(f"cuda:{world.local_rank}" if kind == "cuda" else "cpu")

@@ -10,7 +10,7 @@ from typing import Any
 
 import onnxruntime
 from fastapi import FastAPI, UploadFile
-from plain_steps import detections, read_picture
+from plain_steps import detections, read_image
 
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = int(os.environ["THREADS"])
@@ -23,8 +23,8 @@ app = FastAPI()
 
 @app.post("/predict")
 def predict(image: UploadFile) -> dict[str, Any]:
-    """The detections in the uploaded picture."""
-    fitted, geometry = read_picture(image.file.read())
+    """The detections in the uploaded image."""
+    fitted, geometry = read_image(image.file.read())
     class_ids, scores, masks = session.run(
         ["class_ids", "scores", "masks"], {"image": fitted[None]}
     )

@@ -1,7 +1,7 @@
 """FastAPI around the project's own steps and its own engine: all is ours but the server.
 
 What this and the project's Triton server differ by is what the server does. REPOSITORY is the model
-repository, THREADS and PRECISION are the network's. One picture at a time is in the engine: a
+repository, THREADS and PRECISION are the network's. One image at a time is in the engine: a
 compiled network has one request, and all cores are busy with it.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from fastapi import FastAPI, Response, UploadFile
 
 REPOSITORY = Path(os.environ["REPOSITORY"])
-MOST = 1 << 26  # bytes, and pixels, of a picture
+MOST = 1 << 26  # bytes, and pixels, of an image
 
 
 def step(model: str, name: str) -> ModuleType:
@@ -45,7 +45,7 @@ app = FastAPI()
 
 @app.post("/predict")
 def predict(image: UploadFile) -> Response:
-    """The detections in the uploaded picture."""
+    """The detections in the uploaded image."""
     start = time.monotonic()
     fitted, geometry = preprocessing.prepare([image.file.read()], limits, 640)
     prepared = time.monotonic()

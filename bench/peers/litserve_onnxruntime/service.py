@@ -12,12 +12,12 @@ import litserve
 import numpy as np
 import onnxruntime
 from fastapi import Request
-from plain_steps import Geometry, detections, read_picture
+from plain_steps import Geometry, detections, read_image
 
 MAX_BATCH_SIZE = 8
 BATCH_TIMEOUT_S = 0.01  # how long a batch waits for company
 
-Picture = tuple[np.ndarray, Geometry]
+Image = tuple[np.ndarray, Geometry]
 
 
 class Segmentation(litserve.LitAPI):
@@ -29,16 +29,16 @@ class Segmentation(litserve.LitAPI):
         )
         self.labels = Path(os.environ["LABELS"]).read_text(encoding="utf-8").splitlines()
 
-    def decode_request(self, request: Request) -> Picture:
-        return read_picture(request["image"].file.read())
+    def decode_request(self, request: Request) -> Image:
+        return read_image(request["image"].file.read())
 
-    def batch(self, inputs: list[Picture]) -> tuple[np.ndarray, list[Geometry]]:
-        pictures, geometries = zip(*inputs, strict=True)
-        return np.stack(pictures), list(geometries)
+    def batch(self, inputs: list[Image]) -> tuple[np.ndarray, list[Geometry]]:
+        images, geometries = zip(*inputs, strict=True)
+        return np.stack(images), list(geometries)
 
     def predict(self, batch: tuple[np.ndarray, list[Geometry]]) -> list[tuple[Any, ...]]:
-        pictures, geometries = batch
-        outputs = self.session.run(["class_ids", "scores", "masks"], {"image": pictures})
+        images, geometries = batch
+        outputs = self.session.run(["class_ids", "scores", "masks"], {"image": images})
         return list(zip(*outputs, geometries, strict=True))
 
     def unbatch(self, output: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

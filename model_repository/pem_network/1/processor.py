@@ -74,7 +74,7 @@ def choose(wanted: str, has: Processor, no_ranges: str = "") -> Precision:
     if wanted == "int8" and no_ranges:
         raise ValueError(
             f"precision int8 needs the graph's activation ranges, but {no_ranges}; make them with "
-            "./run export --calibration PICTURES, or say auto"
+            "./run export --calibration IMAGES, or say auto"
         )
     floats = "bf16" if has.bf16 and wanted != "f32" else "f32"
     if wanted in ("bf16", "f32") or not has.int8:

@@ -1,6 +1,6 @@
 """From the network's index map to the detections of one image, as JSON.
 
-Letters: Q queries, S side of the (S, S) index map. Nothing of the picture's size is made but the
+Letters: Q queries, S side of the (S, S) index map. Nothing of the image's size is made but the
 lines of each mask's PNG, and no (Q, S, S) array at all.
 """
 
@@ -42,9 +42,9 @@ class Detection(TypedDict):
 
 @dataclass(frozen=True)
 class View:
-    """How a picture of height x width shows the map: which rows, and which column each pixel.
+    """How an image of height x width shows the map: which rows, and which column each pixel.
 
-    R counts the rows of the map that the picture shows.
+    R counts the rows of the map that the image shows.
     """
 
     height: int
@@ -95,7 +95,7 @@ def check_threshold(value: float) -> None:
 
 
 def view_of(masks: UInt8Array, geometry: Int32Array, max_pixels: int) -> View:
-    """Work out how the picture of `geometry` (4,) shows the map (S, S).
+    """Work out how the image of `geometry` (4,) shows the map (S, S).
 
     InputError for a geometry that no accepted image has.
     """
@@ -129,7 +129,7 @@ def find_detections(
     threshold: float,
     labels: Sequence[str],
 ) -> list[Detection]:
-    """Return a detection for each query with a score above `threshold` and pixels in the picture.
+    """Return a detection for each query with a score above `threshold` and pixels in the image.
 
     `class_ids` (Q,), `scores` (Q,), `masks` (S, S) of query indices. Highest score first.
     InputError for class ids without a label.

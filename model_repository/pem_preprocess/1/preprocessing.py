@@ -74,8 +74,8 @@ def prepare(
     geometry = np.empty((len(encoded), 4), np.int32)
     for index, data in enumerate(encoded):
         try:
-            picture, original = decode(data, limits, size)
-            geometry[index] = fit(picture, fitted[index], original)
+            image, original = decode(data, limits, size)
+            geometry[index] = fit(image, fitted[index], original)
         except ImageError as error:
             if len(encoded) == 1:
                 raise
@@ -105,8 +105,8 @@ def decode(
             turn, (width, height) = _undoing(image), image.size
             enough = fitted_size(width, height, SPARE * side)
             image.draft(None, np.maximum(enough, SLIVER).tolist())  # JPEG only; others take no note
-            picture = _to_rgb(image if turn is None else image.transpose(turn))
-            return picture, (width, height) if turn in _SWAPPING else (height, width)
+            rgb = _to_rgb(image if turn is None else image.transpose(turn))
+            return rgb, (width, height) if turn in _SWAPPING else (height, width)
     except (ImageError, MemoryError):
         raise
     except Exception as error:
@@ -117,20 +117,20 @@ def decode(
 
 
 def fit(
-    picture: Image.Image,
+    image: Image.Image,
     square: npt.NDArray[np.uint8],
     original: tuple[int, int] | None = None,
 ) -> tuple[int, int, int, int]:
-    """Write an RGB picture into `square` (S, S, 3): its longer side fills S, the rest is padding.
+    """Write an RGB image into `square` (S, S, 3): its longer side fills S, the rest is padding.
 
     `original` is its file's (height, width), where it was decoded at less. Returns (height, width,
     fitted_height, fitted_width).
     """
-    original = original or (picture.height, picture.width)
+    original = original or (image.height, image.width)
     width, height = fitted_size(original[1], original[0], len(square))
-    if picture.size != (width, height):  # else resize() would copy it
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)  # averages
-    square[:height, :width] = np.asarray(picture)
+    if image.size != (width, height):  # else resize() would copy it
+        image = image.resize((width, height), Image.Resampling.BILINEAR)  # averages
+    square[:height, :width] = np.asarray(image)
     padding = np.tile(np.array(PIXEL_MEAN, np.uint8), (len(square), 1))  # (S, 3): rows are copied
     square[:height, width:] = padding[width:]
     square[height:] = padding
@@ -168,10 +168,10 @@ def _check_header(image: Image.Image, encoded: bytes, limits: Limits) -> None:
 
 
 def _count_jpeg_scans(encoded: bytes) -> int:
-    """Count the scans of a file's first picture; skipping segments leaves out EXIF thumbnails."""
+    """Count the scans of a file's first image; skipping segments leaves out EXIF thumbnails."""
     scans, position = 0, 0
     while segment := _JPEG_SEGMENT.search(encoded, position):
-        if segment[0] == b"\xff\xd9":  # end of the picture
+        if segment[0] == b"\xff\xd9":  # end of the image
             break
         scans += segment[0] == b"\xff\xda"
         position = segment.end() + int.from_bytes(encoded[segment.end() : segment.end() + 2], "big")
@@ -182,7 +182,7 @@ def _undoing(image: Image.Image) -> Image.Transpose | None:
     """What turns the image upright; None for nothing."""
     try:
         return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a good picture with damaged EXIF is taken as it lies
+    except Exception:  # a good image with damaged EXIF is taken as it lies
         return None
 
 

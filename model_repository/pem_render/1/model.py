@@ -30,8 +30,8 @@ class TritonPythonModel:
             tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
             count = len(tensors["scores"])
             tensors.setdefault("threshold", None)
-            pictures = render(**tensors, max_pixels=self.max_pixels)
-            segmentation = np.array([[picture] for picture in pictures], dtype=object)  # (N, 1)
+            images = render(**tensors, max_pixels=self.max_pixels)
+            segmentation = np.array([[image] for image in images], dtype=object)  # (N, 1)
             response = pb_utils.InferenceResponse([pb_utils.Tensor("segmentation", segmentation)])
             self.measures.add("ok", count)
             return response

@@ -1,4 +1,4 @@
-"""From the network's index map to one picture of classes: an 8-bit palette PNG.
+"""From the network's index map to one image of classes: an 8-bit palette PNG.
 
 Letters: Q queries, S side of the (S, S) index map.
 """
@@ -36,16 +36,16 @@ def render(
     Raises InputError for the first item that cannot be used, naming its place when N > 1.
     """
     thresholds = [DEFAULT_THRESHOLD] * len(scores) if threshold is None else threshold[:, 0]
-    pictures = []
+    images = []
     for index, item in enumerate(zip(class_ids, scores, masks, geometry, thresholds, strict=True)):
         try:
-            pictures.append(segmentation_png(*item, max_pixels))
+            images.append(segmentation_png(*item, max_pixels))
         except InputError as error:
             if len(scores) == 1:
                 raise
             place = f"image {index} of {len(scores)} (counted from 0)"
             raise InputError(f"{place}: {error}") from error
-    return pictures
+    return images
 
 
 def check_threshold(value: float) -> None:
@@ -80,11 +80,11 @@ def segmentation_png(
     values = np.zeros(256, np.uint8)  # of each query index; those without a query stay 0
     values[: len(scores)] = np.where(scores > threshold, class_ids + 1, 0)
     pixels = values[masks].take(rows, axis=0).take(columns, axis=1)  # (height, width)
-    picture = Image.fromarray(pixels)
-    picture.putpalette(palette().tobytes())
+    image = Image.fromarray(pixels)
+    image.putpalette(palette().tobytes())
     file = io.BytesIO()
-    # Runs are all that this picture has to find: half the size of the default, at equal speed.
-    picture.save(file, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
+    # Runs are all that this image has to find: half the size of the default, at equal speed.
+    image.save(file, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
     return file.getvalue()
 
 

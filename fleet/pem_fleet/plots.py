@@ -1,4 +1,4 @@
-"""The pictures of both reports: load, servers and misses over time; misses over cost."""
+"""The images of both reports: load, servers and misses over time; misses over cost."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def draw_fleet_test(
     latency.axhline(plan.goal_s, color=GREY, linestyle=":", label="goal")
     lost = [r for r in requests if r.outcome != ANSWERED]
     latency.plot([r.due_s for r in lost], [0.0] * len(lost), "x", color=RED, label="not answered")
-    latency.set(ylabel="seconds", xlabel="seconds since the first picture", ylim=(0, None))
+    latency.set(ylabel="seconds", xlabel="seconds since the first image", ylim=(0, None))
     latency.legend(loc="upper right")
     for axes in (load, servers, latency):
         axes.set_xlim(0, max(seconds))

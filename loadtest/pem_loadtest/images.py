@@ -1,4 +1,4 @@
-"""What is sent: good pictures of mixed sizes and encodings, encoded once, and broken ones."""
+"""What is sent: good images of mixed sizes and encodings, encoded once, and broken ones."""
 
 import io
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-MOST_PICTURES = 200  # of a folder: more would only cost memory
+MOST_IMAGES = 200  # of a folder: more would only cost memory
 
-# Width and height, the share among pictures: what phones, web pages and street cameras send.
+# Width and height, the share among images: what phones, web pages and street cameras send.
 _SIZES = {
     (320, 240): 0.10,
     (640, 480): 0.30,
@@ -24,8 +24,8 @@ _FORMATS = {"JPEG": 0.8, "PNG": 0.1, "WEBP": 0.1}
 _MADE = 24
 
 
-class Picture(NamedTuple):
-    """One encoded picture. width, height: upright, in pixels; 0 where it is broken."""
+class EncodedImage(NamedTuple):
+    """One encoded image. width, height: upright, in pixels; 0 where it is broken."""
 
     name: str
     data: bytes
@@ -38,17 +38,17 @@ class Picture(NamedTuple):
         return not self.width
 
 
-def read_folder(folder: Path) -> list[Picture]:
-    """The pictures of a folder, at most MOST_PICTURES spread over it; ValueError without any."""
+def read_folder(folder: Path) -> list[EncodedImage]:
+    """The images of a folder, at most MOST_IMAGES spread over it; ValueError without any."""
     files = sorted(file for file in folder.glob("*") if file.suffix.lower() in SUFFIXES)
     if not files:
-        raise ValueError(f"{folder} must hold pictures ({', '.join(SUFFIXES)}), and there is none")
-    chosen = files[:: -(-len(files) // MOST_PICTURES)]
-    return [_picture(file.name, file.read_bytes()) for file in chosen]
+        raise ValueError(f"{folder} must hold images ({', '.join(SUFFIXES)}), and there is none")
+    chosen = files[:: -(-len(files) // MOST_IMAGES)]
+    return [_image(file.name, file.read_bytes()) for file in chosen]
 
 
-def make_pictures(original: Path, seed: int, number: int = _MADE) -> list[Picture]:
-    """Pictures made from one, in the sizes and encodings above."""
+def make_images(original: Path, seed: int, number: int = _MADE) -> list[EncodedImage]:
+    """Images made from one, in the sizes and encodings above."""
     rng = np.random.default_rng(seed)
     with Image.open(original) as opened:
         source = opened.convert("RGB")
@@ -59,28 +59,28 @@ def make_pictures(original: Path, seed: int, number: int = _MADE) -> list[Pictur
         encoding = formats[rng.choice(len(formats), p=list(_FORMATS.values()))]
         file = io.BytesIO()
         ImageOps.fit(source, size, Image.Resampling.BILINEAR).save(file, encoding)
-        made.append(_picture(f"{index}-{size[0]}x{size[1]}.{encoding.lower()}", file.getvalue()))
+        made.append(_image(f"{index}-{size[0]}x{size[1]}.{encoding.lower()}", file.getvalue()))
     return made
 
 
-def make_broken(picture: Picture) -> list[Picture]:
-    """What arrives where uploads fail; none of it is a picture."""
+def make_broken(image: EncodedImage) -> list[EncodedImage]:
+    """What arrives where uploads fail; none of it is an image."""
     return [
-        Picture("truncated", picture.data[: len(picture.data) // 2], 0, 0),
-        Picture("text", b"<html>502 Bad Gateway</html>", 0, 0),
-        Picture("empty", b"", 0, 0),
-        Picture("noise", bytes(np.random.default_rng(0).bytes(2000)), 0, 0),
+        EncodedImage("truncated", image.data[: len(image.data) // 2], 0, 0),
+        EncodedImage("text", b"<html>502 Bad Gateway</html>", 0, 0),
+        EncodedImage("empty", b"", 0, 0),
+        EncodedImage("noise", bytes(np.random.default_rng(0).bytes(2000)), 0, 0),
     ]
 
 
 def choose(
-    good: Sequence[Picture],
-    broken: Sequence[Picture],
+    good: Sequence[EncodedImage],
+    broken: Sequence[EncodedImage],
     share: float,
     number: int,
     rng: np.random.Generator,
 ) -> list[int]:
-    """Which picture each of `number` arrivals sends: indices of good + broken, `share` broken."""
+    """Which image each of `number` arrivals sends: indices of good + broken, `share` broken."""
     is_broken = rng.random(number) < share
     chosen = np.where(
         is_broken,
@@ -90,10 +90,10 @@ def choose(
     return [int(index) for index in chosen]
 
 
-def _picture(name: str, data: bytes) -> Picture:
+def _image(name: str, data: bytes) -> EncodedImage:
     try:
         with Image.open(io.BytesIO(data)) as opened:
             width, height = ImageOps.exif_transpose(opened).size
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"{name} must be a picture, and is not: take it out ({error})") from error
-    return Picture(name, data, width, height)
+        raise ValueError(f"{name} must be an image, and is not: take it out ({error})") from error
+    return EncodedImage(name, data, width, height)
