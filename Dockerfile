@@ -10,7 +10,7 @@ RUN python3 -m pip install --no-cache-dir --break-system-packages --ignore-insta
         --constraint /opt/pem/constraints.txt numpy pillow
 COPY build/pyproject.toml /opt/pem/build/
 COPY build/pemseg /opt/pem/build/pemseg
-COPY build/pemengine /opt/pem/build/pemengine
+COPY build/pemtrt /opt/pem/build/pemtrt
 # Without its dependencies: the preflight and the engine builder need no torch.
 RUN python3 -m pip install --no-cache-dir --break-system-packages --no-deps /opt/pem/build
 COPY deploy/hooks /opt/pem/hooks
@@ -37,7 +37,7 @@ EXPOSE 8000 8001 8002
 # balancer find new servers, too. 25 MiB: the largest image and the request around it.
 # The preflight first: an engine of another machine is then one sentence, not a crash.
 CMD ["sh", "/opt/pem/hooks/start.sh", "/dev/shm", \
-     "python3", "-m", "pemengine.preflight", "--repository=/models", "--config-name=t4", "--", \
+     "python3", "-m", "pemtrt.preflight", "--repository=/models", "--config-name=t4", "--", \
      "tritonserver", \
      "--model-repository=/models", \
      "--model-config-name=t4", \
@@ -103,8 +103,8 @@ USER 0
 # The Python side of the TensorRT that the server's backend loads, and of exactly that version; the
 # libraries themselves are in the image.
 RUN python3 -m pip install --no-cache-dir --break-system-packages --no-deps \
-        "tensorrt-cu13-bindings==$(python3 -m pemengine.machine --tensorrt)" \
-    && python3 -c "from pemengine.loading import load_tensorrt; load_tensorrt()"
+        "tensorrt-cu13-bindings==$(python3 -m pemtrt.gpu_info --tensorrt)" \
+    && python3 -c "from pemtrt.import_tensorrt import load_tensorrt; load_tensorrt()"
 RUN python3 -m pip install --no-cache-dir --break-system-packages \
         --constraint /opt/pem/constraints.txt onnx tqdm \
     && install -d -o 1000 -g 1000 /var/cache/pem

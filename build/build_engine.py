@@ -3,7 +3,7 @@
     ./run engine                        # for the GPU of this machine; needs TensorRT
     ./run engine --check model.onnx     # prove on any machine that TensorRT takes a graph on a T4
 
-See pemengine/.
+See pemtrt/.
 """
 
 import argparse
@@ -11,12 +11,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pemengine import graph, machine
-from pemengine.building import Places, make_engine
-from pemengine.errors import EngineError
-from pemengine.manifest import Profile
-from pemengine.operators import operator_list, prove
-from pemengine.options import BuildOptions
+from pemtrt import gpu_info, graph_types
+from pemtrt.build_options import BuildOptions
+from pemtrt.engine_build import Places, make_engine
+from pemtrt.errors import EngineError
+from pemtrt.manifest import Profile
+from pemtrt.parser_check import operator_list, prove
 
 ROOT = Path(__file__).resolve().parents[1]
 NETWORK = ROOT / "model_repository" / "pem_network"
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check(path: Path) -> int:
     """Print the static proof of one graph; 1 when TensorRT would refuse it."""
-    model = graph.load(path)
+    model = graph_types.load(path)
     proof = prove(model)
     listed = operator_list()
     kinds = sorted({node.op_type for node in model.graph.node})
@@ -60,8 +60,8 @@ def check(path: Path) -> int:
         return 1
     print(f"operators, all supported with their types: {', '.join(kinds)}")
     print("uint8 at the ends only; no shape depends on an image; batches of 1 to 8 inferred")
-    memory = graph.memory(model, proof.values)
-    print(f"activations of a batch of {graph.BATCHES[-1]} as written, the largest:")
+    memory = graph_types.memory(model, proof.values)
+    print(f"activations of a batch of {graph_types.BATCHES[-1]} as written, the largest:")
     for name, value, size in memory.largest:
         print(f"  {size / MIB:7.0f} MiB  {value.type} {list(value.shape or ())}  {name}")
     print(f"  {memory.peak_bytes / MIB:7.0f} MiB  at most alive at once; fusion saves some of it")
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         "--config": (NETWORK / "configs" / "t4.pbtxt", "what is going to serve it"),
         "--timing-caches": (ARTIFACTS / "timing-caches", "folder of kernel timings"),
         "--report": (ARTIFACTS, "folder for layers.json and layers.md"),
-        "--backend": (machine.BACKEND, "the server's backend, whose TensorRT must be Python's"),
+        "--backend": (gpu_info.BACKEND, "the server's backend, whose TensorRT must be Python's"),
     }
     for name, (default, meaning) in paths.items():
         add(

@@ -5,8 +5,8 @@
     ./run export --precision fp16 --data FOLDER
     ./run export --precision int8 --calibration IMAGES --data FOLDER
 
-The graph takes uint8 images and gives class ids, scores and an index map, see pemseg/contract.py;
-the batch is dynamic, the size fixed. Weights that are exact in half precision are stored in half
+The graph takes uint8 images and returns class ids, scores and an index map
+(pemexport/contract.py); the batch is dynamic, the size fixed. Weights that are exact in half precision are stored in half
 precision. The file is put in place only after ONNX Runtime agreed with PyTorch on every image.
 
 With --calibration, the ranges of its activations are put beside it, and the server computes in INT8
@@ -26,22 +26,22 @@ from pathlib import Path
 
 import onnx
 
-from pemseg import contract
-from pemseg.accuracy import Example, images_in, labelled_in
-from pemseg.activation_ranges import write_ranges
-from pemseg.calibration import CLIPPING
-from pemseg.checkpoint import CheckpointError, load_network
-from pemseg.forms import LIMITS, FormError, Limits, write_form
-from pemseg.model import Pem
-from pemseg.precision import PrecisionError
-from pemseg.served_graph import (
+from pemexport import contract
+from pemexport.accuracy import Example, images_in, labelled_in
+from pemexport.onnx_export import (
     TYPED_OPSET,
     ExportError,
     Images,
     check_images,
     write_served_graph,
 )
-from pemseg.server_steps import ImageError, fit
+from pemexport.repository_steps import ImageError, fit
+from pemquant.calibration import CLIPPING
+from pemquant.fp16 import PrecisionError
+from pemquant.int8_ranges import write_ranges
+from pemquant.reduced_precision import LIMITS, FormError, Limits, write_form
+from pemseg.checkpoint import CheckpointError, load_network
+from pemseg.model import Pem
 
 CALIBRATION_IMAGES = 32
 

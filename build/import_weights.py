@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pemexport.contract import WEIGHTS_PATH
 from pemseg.checkpoint import CheckpointError, load_network, save_state
-from pemseg.contract import WEIGHTS_PATH
 
 
 def import_weights(source: Path, target: Path) -> Path:

@@ -2,7 +2,7 @@
 
     ./run wrap-onnx model.onnx
 
-Takes both forms that the Focoos SDK wrote, see pemseg/focoos_graph.py, and puts the new graph in
+Takes both forms that the Focoos SDK wrote, see pemexport/focoos_graph.py, and puts the new graph in
 place only after its answers agreed with the old graph's own, read by NumPy, in batches of 1, 2 and
 8. The class names of a `focoos_metadata.json` or `model_info.json` beside the file must be those
 that the server answers with.
@@ -24,8 +24,8 @@ import onnxruntime
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from pemseg import contract
-from pemseg.focoos_graph import (
+from pemexport import contract
+from pemexport.focoos_graph import (
     ForeignGraphError,
     Form,
     IndexMapForm,
@@ -34,7 +34,7 @@ from pemseg.focoos_graph import (
     recognise,
     wrap,
 )
-from pemseg.served_graph import CHECKED_BATCHES, Agreement, Images, check_images
+from pemexport.onnx_export import CHECKED_BATCHES, Agreement, Images, check_images
 
 METADATA_FILES = ("focoos_metadata.json", "model_info.json")  # of SDK 0.9, of 0.25
 

@@ -11,7 +11,7 @@ from tritonclient.grpc import model_config_pb2
 
 from pem_client import _protocol as client_protocol
 from pem_client import class_colour
-from pemseg import contract
+from pemexport import contract
 from pemseg.model import PIXEL_MEAN
 
 

@@ -7,8 +7,10 @@ import numpy as np
 import onnxruntime
 import torch
 
-from pemseg import ServingPem, contract, load_network
-from pemseg.server_steps import has_int8, open_network, this_processor
+from pemexport import contract
+from pemexport.repository_steps import has_int8, open_network, this_processor
+from pemexport.serving import ServingPem
+from pemseg import load_network
 
 from .cli import BenchError
 from .forms import NAIVE, REFERENCE, SERVED_FORMS, Absent, Answers, Form, Images, Network, Sources

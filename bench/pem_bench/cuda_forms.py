@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pemseg import ServingPem, contract, load_network
+from pemexport import contract
+from pemexport.serving import ServingPem
+from pemseg import load_network
 
 from .forms import Absent, Answers, Form, Images, Network, Sources
 from .half_precision import HalfPem

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pem_client import Detections
-from pemseg import contract
+from pemexport import contract
 
 from .agreement import Difference, checker, compare
 from .cli import BenchError

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from PIL import Image
 
-from pemseg import contract
+from pemexport import contract
 
 from .cli import BenchError
 from .comparison import comparison_text, standings

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pemseg import contract
+from pemexport import contract
 
 REFERENCE = "ONNX Runtime FP32, CPU"  # what the others' answers are compared with
 NAIVE = "ONNX Runtime FP32, naive graph, CPU"  # what the others' speed is compared with

@@ -10,10 +10,10 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from pemexport.fuse_batchnorm import CompactLinear, FoldedConv
+from pemexport.serving import MASK_STRIDE, ServingPem, resize
+from pemexport.serving_layer import LEVEL_STRIDES
 from pemseg.decoder import LEVELS
-from pemseg.folding import CompactLinear, FoldedConv
-from pemseg.serving import MASK_STRIDE, ServingPem, resize
-from pemseg.serving_layer import LEVEL_STRIDES
 
 
 class HalfPem(nn.Module):

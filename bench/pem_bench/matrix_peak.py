@@ -13,7 +13,7 @@ import openvino
 from numpy.typing import NDArray
 from openvino import opset13
 
-from pemseg.server_steps import openvino_core, this_processor
+from pemexport.repository_steps import openvino_core, this_processor
 
 CALLS = 8
 # What an activation and a weight reach in the INT8 jobs; the numbers do not matter to the time.

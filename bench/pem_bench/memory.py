@@ -22,7 +22,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pem_server.stand_in import Cost, stand_in_repository
+from pem_server.stub_network import Cost, stand_in_repository
 
 from .agreement import checker
 from .cli import BenchError

@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pemseg import contract, load_network
+from pemexport import contract
+from pemseg import load_network
+from pemseg.inference import card_outputs
 from pemseg.model import Pem
-from pemseg.reading import card_outputs
 
 OPSET = 17
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pemseg import contract, load_network
+from pemexport import contract
+from pemseg import load_network
 from pemseg.model import Pem
 
 OPSET = 17

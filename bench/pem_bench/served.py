@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pem_server import TritonServer
-from pem_server.stand_in import Cost, stand_in_repository
+from pem_server.stub_network import Cost, stand_in_repository
 
 from .cli import BenchError
 from .processes import cpu_seconds, server_processes

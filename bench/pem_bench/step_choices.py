@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pemseg import contract
+from pemexport import contract
 
 from .forms import Absent
 

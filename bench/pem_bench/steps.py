@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pem_server.stand_in import ANSWER
-from pemseg import contract
+from pem_server.stub_network import ANSWER
+from pemexport import contract
 
 from .cli import BenchError
 from .machine import busy_warning, describe_machine, installed

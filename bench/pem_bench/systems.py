@@ -17,8 +17,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pem_server import LocalServerError, TritonServer, free_ports, warden
-from pemseg import contract
+from pem_server import LocalServerError, TritonServer, free_ports, supervisor
+from pemexport import contract
 
 from . import wires
 from .cli import BenchError
@@ -188,7 +188,7 @@ def _running(command: list[str], settings: dict[str, str], port: int) -> Iterato
     The server's own warden guards it: nothing of it outlives this process, however that ends.
     """
     scratch = tempfile.mkdtemp(prefix="pem-peer-")  # the warden removes it
-    guard = [sys.executable, "-I", "-S", warden.__file__, scratch, str(STOP_S)]
+    guard = [sys.executable, "-I", "-S", supervisor.__file__, scratch, str(STOP_S)]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             guard + command,

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pemengine.errors import EngineError
-from pemengine.loading import load_tensorrt
-from pemseg import contract
+from pemexport import contract
+from pemtrt.errors import EngineError
+from pemtrt.import_tensorrt import load_tensorrt
 
 from .cuda_forms import Launch, for_each_size, recorded, why_no_gpu
 from .forms import Absent, Form, Network, Sources

@@ -151,7 +151,7 @@ def gpus(documents: list[Document]) -> Iterator[str]:
         if container.get("resources", {}).get("limits", {}).get("nvidia.com/gpu") != 1:
             yield f"{title(server)} must ask for one GPU."
         ran = [c.get("command", []) for c in pod_of(server).get("initContainers", [])]
-        if not any("pemengine.preflight" in command for command in ran):
+        if not any("pemtrt.preflight" in command for command in ran):
             yield f"{title(server)} must check its engine in an init container."
     for job in of_kind(documents, "Job"):
         engine = configuration(documents, "pem-engine").get("engine_id")

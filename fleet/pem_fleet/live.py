@@ -22,8 +22,8 @@ from pem_fleet.pods import Pods, Surroundings
 from pem_fleet.settings import Setup, read_setup
 from pem_fleet.timeline import Sight
 from pem_server.ports import free_ports
-from pem_server.stand_in import Cost as StandInCost
-from pem_server.stand_in import stand_in_repository
+from pem_server.stub_network import Cost as StandInCost
+from pem_server.stub_network import stand_in_repository
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 STREET = DEPLOY.parent / "docs" / "street.jpg"

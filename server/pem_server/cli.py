@@ -9,7 +9,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from pem_server.stand_in import Cost, parse_cost
+from pem_server.stub_network import Cost, parse_cost
 
 CHECKOUT = Path(__file__).resolve().parents[2]  # server/ is installed from there, editable
 REPOSITORY = CHECKOUT / "model_repository"

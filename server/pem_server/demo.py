@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pem_client import Client, Detections, PemError, class_colour
-from pem_server import preflight
+from pem_server import repository_check
 from pem_server.local_server import LocalServerError, TritonServer
 from pem_server.serve import say, wait_aloud
 from pem_server.server_log import Reporter
@@ -20,7 +20,7 @@ CLASSES = 150
 def demo(image: Path, *, repository: Path, threshold: float, overlay: Path) -> int:
     """Segment `image`, print what was found, write the overlay and the class map. Exit code."""
     problems = [image_problem(image), output_problem(overlay)]
-    problems += preflight.repository_problems(repository)
+    problems += repository_check.repository_problems(repository)
     if told := [problem for problem in problems if problem]:
         say("\n".join(told))
         return 1

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
-from pem_server import installation, preflight, server_log, warden
+from pem_server import repository_check, server_log, supervisor, triton_install
 from pem_server.ports import LOOPBACK, free_ports
 
 LAST_LINES = 300  # of the log, kept to tell why a server ended
@@ -110,18 +110,18 @@ class TritonServer:
         if self._warden:
             raise LocalServerError("A TritonServer starts once: make a new one to start again.")
         ports = (self.http_port, self.grpc_port, self.metrics_port)
-        if problems := preflight.machine_problems(*ports):
+        if problems := repository_check.machine_problems(*ports):
             raise LocalServerError("\n".join(problems))
-        scratch = installation.new_scratch()
+        scratch = triton_install.new_scratch()
         limit = self._exit_timeout_s + GRACE_AFTER_TIMEOUT_S
-        guard = [sys.executable, "-I", "-S", warden.__file__, str(scratch), str(limit)]
+        guard = [sys.executable, "-I", "-S", supervisor.__file__, str(scratch), str(limit)]
         self._warden = subprocess.Popen(
             guard + self._command(scratch),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=scratch / "empty",
-            env={**KEEP_FREED_MEMORY, **installation.environment()},
+            env={**KEEP_FREED_MEMORY, **triton_install.environment()},
             start_new_session=True,  # a Ctrl-C in the terminal reaches this process only
         )
         self._log_reader.start()
@@ -180,7 +180,7 @@ class TritonServer:
 
     def _command(self, scratch: Path) -> list[str]:
         command = [
-            str(installation.triton_folder() / "bin" / "tritonserver"),
+            str(triton_install.triton_folder() / "bin" / "tritonserver"),
             f"--model-repository={self.repository}",
             f"--backend-directory={scratch / 'backends'}",
             # This release has known security holes: nothing but this machine may reach it.

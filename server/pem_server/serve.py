@@ -5,10 +5,10 @@ import sys
 import time
 from pathlib import Path
 
-from pem_server import preflight
+from pem_server import repository_check
 from pem_server.local_server import LocalServerError, TritonServer
 from pem_server.server_log import Reporter
-from pem_server.stand_in import Cost, stand_in_repository
+from pem_server.stub_network import Cost, stand_in_repository
 
 
 def say(text: str) -> None:
@@ -35,7 +35,7 @@ def serve(
         try:
             if stand_in:
                 repository = stack.enter_context(stand_in_repository(repository, stand_in))
-            elif problems := preflight.repository_problems(repository, config_name):
+            elif problems := repository_check.repository_problems(repository, config_name):
                 say("\n".join(problems))
                 return 1
             server = TritonServer(

@@ -15,8 +15,9 @@ from pem_bench.forms import NAIVE
 from pem_bench.naive_graph import export_naive
 from pem_bench.report import Result
 from pem_bench.timing import Spread
-from pemseg import Pem, contract
-from pemseg.reading import card_outputs
+from pemexport import contract
+from pemseg import Pem
+from pemseg.inference import card_outputs
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 

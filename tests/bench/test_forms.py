@@ -22,7 +22,8 @@ from pem_bench.forms import (
     find_forms,
 )
 from pem_bench.half_precision import HalfPem
-from pemseg import Pem, ServingPem
+from pemexport.serving import ServingPem
+from pemseg import Pem
 
 
 def test_half_precision_answers_nearly_the_same(tiny_network: Callable[..., Pem]) -> None:

@@ -13,7 +13,7 @@ from pem_bench.roofline import (
     roofline,
     section_of,
 )
-from pemseg import contract
+from pemexport import contract
 
 DEVICE = Device("slow", {"fp32": 1e6, "fp16": 2e6, "int8": 4e6}, bandwidth=1e4)
 MULTIPLY_ADDS = 8 * 8 * 8 * 4 * 9  # of one image

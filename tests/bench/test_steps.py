@@ -14,7 +14,7 @@ from pem_bench.light_client import Sample
 from pem_bench.served import Served, serving
 from pem_bench.step_choices import Recorded, by_hand, decoded, difference, saved, stages
 from pem_bench.step_report import verdict
-from pem_server.stand_in import ANSWER
+from pem_server.stub_network import ANSWER
 
 EQUAL = {  # stages whose choices must all come to the same
     "masks of the index map",

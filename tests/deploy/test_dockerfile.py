@@ -78,7 +78,7 @@ def test_what_is_copied_exists_and_reaches_the_build(root: Path, dockerfile_stag
 @pytest.mark.parametrize(
     ("path", "ignored"),
     [
-        ("build/pemengine/preflight.py", False),
+        ("build/pemtrt/preflight.py", False),
         ("build/weights/street-scenes.safetensors", True),
         ("model_repository/pem_network/1/model.plan", True),
         ("model_repository/pem_preprocess/1/__pycache__/model.pyc", True),

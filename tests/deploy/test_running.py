@@ -27,7 +27,7 @@ from tritonclient.utils import InferenceServerException
 from pem_client import Client
 from pem_server import TritonServer, local_server
 from pem_server.ports import free_ports
-from pem_server.stand_in import Cost, stand_in_repository
+from pem_server.stub_network import Cost, stand_in_repository
 
 ADDRESSES = ("127.0.0.2", "127.0.0.1")
 NAME = "servers.test."

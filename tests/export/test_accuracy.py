@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pemseg.accuracy import (
+from pemexport.accuracy import (
     CLASSES,
     Example,
     Reading,
@@ -16,7 +16,7 @@ from pemseg.accuracy import (
     labelled_in,
     spread,
 )
-from pemseg.server_steps import ImageError, fit, read_back
+from pemexport.repository_steps import ImageError, fit, read_back
 
 
 def reading(truth: list[int], answer: list[int]) -> Reading:

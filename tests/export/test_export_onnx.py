@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import pytest
 
-from pemseg import contract, served_graph
+from pemexport import contract, onnx_export
+from pemexport.index_map import IndexMap
+from pemexport.onnx_export import ExportError, check_images, compare, write_served_graph
 from pemseg.checkpoint import load_network, weights_checksum
-from pemseg.index_map import IndexMap
 from pemseg.model import Pem
-from pemseg.served_graph import ExportError, check_images, compare, write_served_graph
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 
@@ -74,8 +74,8 @@ def test_another_networks_file_is_refused_and_the_old_one_stays(
     target = tmp_path / "model.onnx"
     target.write_bytes(b"the old one")
     other = tiny_network(seed=2)
-    serving_form = served_graph.ServingPem
-    monkeypatch.setattr(served_graph, "ServingPem", lambda _, *size: serving_form(other, *size))
+    serving_form = onnx_export.ServingPem
+    monkeypatch.setattr(onnx_export, "ServingPem", lambda _, *size: serving_form(other, *size))
     with pytest.raises(ExportError, match="differs from the network"):
         write_served_graph(tiny_network(seed=1), target, images)
     assert target.read_bytes() == b"the old one"

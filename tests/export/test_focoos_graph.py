@@ -17,8 +17,8 @@ import wrap_focoos
 from torch import Tensor, nn
 from wrap_focoos import WrapError, enlarge
 
-from pemseg import contract
-from pemseg.focoos_graph import ForeignGraphError, recognise
+from pemexport import contract
+from pemexport.focoos_graph import ForeignGraphError, recognise
 
 # torch's older exporter, the SDK's, announces its successor at every call.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -1,7 +1,7 @@
 """A stand-in for TensorRT's Python API: writes down what it is asked to do, and builds nothing.
 
 Every name and signature here is compared with the type stubs of both versions, see
-tests/engine/test_tensorrt_api.py. What a test wants to happen is set in `behaviour`; the module is
+tests/trt/test_tensorrt_api.py. What a test wants to happen is set in `behaviour`; the module is
 made anew for each test.
 """
 

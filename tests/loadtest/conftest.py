@@ -8,7 +8,7 @@ import pytest
 
 from pem_loadtest.samples import SAMPLE, Outcome, Samples
 from pem_server import TritonServer
-from pem_server.stand_in import Cost, stand_in_repository
+from pem_server.stub_network import Cost, stand_in_repository
 
 
 @pytest.fixture(scope="session")

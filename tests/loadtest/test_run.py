@@ -17,7 +17,7 @@ from PIL import Image
 
 from pem_loadtest.capacity import read_capacity
 from pem_server import TritonServer
-from pem_server.stand_in import Cost, stand_in_repository
+from pem_server.stub_network import Cost, stand_in_repository
 
 
 def loadtest(

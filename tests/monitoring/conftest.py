@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from pem_server import TritonServer, free_ports
-from pem_server.stand_in import Cost, stand_in_repository
+from pem_server.stub_network import Cost, stand_in_repository
 
 FASTER = 10  # every duration of the rules, the scrape interval included, is divided by this
 COST = Cost(fixed_ms=400, per_image_ms=50)  # 2 images a second alone, 10 in full batches

@@ -8,13 +8,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from pemexport.serving import ServingPem
+from pemexport.serving_layer import ServingCrossAttention
 from pemseg.attention import PrototypeCrossAttention, unit_length
 from pemseg.checkpoint import load_network
 from pemseg.decoder import Prediction
+from pemseg.inference import semantic_map
 from pemseg.model import Pem
-from pemseg.reading import semantic_map
-from pemseg.serving import ServingPem
-from pemseg.serving_layer import ServingCrossAttention
 
 
 @pytest.fixture(scope="module")

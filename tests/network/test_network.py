@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from pemexport.fuse_batchnorm import folded_copy
+from pemexport.serving import ServingPem
 from pemseg.config import VARIANTS
-from pemseg.folding import folded_copy
+from pemseg.inference import card_outputs
 from pemseg.model import Pem
-from pemseg.reading import card_outputs
-from pemseg.serving import ServingPem
 
 BOTH_VARIANTS = pytest.mark.parametrize(
     "changes", [{}, {"deformable": True, "layers": 6}], ids=["card", "original"]

@@ -23,9 +23,9 @@ from pem_training.readings import best_class, semantic_labels, served_labels
 from pem_training.report import format_table
 from pem_training.scenes import draw_scene
 from pem_training.segmenters import ModelError, open_segmenter, server_segmenter
+from pemexport.contract import class_names
 from pemseg import Pem
 from pemseg.checkpoint import save_state
-from pemseg.contract import class_names
 
 MakeFolder = Callable[..., Path]
 

@@ -17,8 +17,8 @@ from pem_training.segmenters import checkpoint_segmenter, open_segmenter
 from pem_training.session import run
 from pem_training.settings import Settings
 from pem_training.world import World
+from pemexport.onnx_export import write_served_graph
 from pemseg import Pem, PemConfig, load_network
-from pemseg.served_graph import write_served_graph
 
 SIDE = 160  # of the network's input in these tests
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pem_client import Client, Detections, ServerUnavailable
-from pemseg.server_steps import open_network
+from pemexport.repository_steps import open_network
 
 MEAN = (124, 116, 104)
 

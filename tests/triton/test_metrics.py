@@ -22,7 +22,7 @@ from PIL import Image
 
 from pem_client import Client, InvalidRequest, Overloaded
 from pem_server import TritonServer
-from pem_server.stand_in import Cost, stand_in_repository
+from pem_server.stub_network import Cost, stand_in_repository
 
 Read = dict[str, float]  # series as Prometheus reads them -> value
 

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from pem_client import Detections
 from pem_server import TritonServer
 from pem_training.scenes import write_scenes
-from pemseg.server_steps import has_int8
+from pemexport.repository_steps import has_int8
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 CHECKPOINT = "build/weights/street-scenes.safetensors"  # any checkpoint will do
@@ -116,7 +116,7 @@ def test_the_graph_is_made_with_the_ranges_that_int8_needs(root: Path, folder: P
         pytest.skip("needs a processor with INT8 dot products, on which the ranges are judged")
     write_scenes(folder / "drawn", "validation", count=2, seed=36)
     words = {"FOLDER": "drawn", "IMAGES": "drawn/images/validation"}
-    # Two drawn scenes are no judges: what the limits do is shown in tests/export.
+    # Two drawn scenes are no judges: what the limits do is shown in tests/quant.
     made = run(root, folder, f"{export} --max-loss 100 {SMALL} --output model.onnx", **words)
     assert made.split() == ["model.onnx", "model.ranges.json"]
 
@@ -152,7 +152,7 @@ def test_the_engines_graphs_are_made_and_proven(root: Path, folder: Path, half_g
     assert {export, check} <= set(commands())
     write_scenes(folder / "drawn", "validation", count=2, seed=36)
     words = {"FOLDER": "drawn", "IMAGES": "drawn/images/validation"}
-    # Two drawn scenes are no judges: what the limits do is shown in tests/export.
+    # Two drawn scenes are no judges: what the limits do is shown in tests/quant.
     run(root, folder, f"{export} --max-loss 100 {SMALL} --output int8.onnx", **words)
     for graph in (str(half_graph), "int8.onnx"):
         proof = run(root, folder, check, **{"artifacts/pem-fp16.onnx": graph})

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pem_client import Client, DeadlineExceeded, Overloaded
 from pem_server import TritonServer
-from pem_server.stand_in import Cost, stand_in_repository
+from pem_server.stub_network import Cost, stand_in_repository
 
 
 def statistics(server: TritonServer, model: str) -> tuple[int, int]:

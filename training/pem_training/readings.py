@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pem_training.geometry import fit, scale_back
+from pemexport.contract import IMAGE_SIZE
 from pemseg import Pem
-from pemseg.contract import IMAGE_SIZE
+from pemseg.inference import card_outputs, semantic_map
 from pemseg.model import PIXEL_MEAN, STRIDE
-from pemseg.reading import card_outputs, semantic_map
 
 SHORT_SIDE, LONGEST = 512, 2048  # the original's test size for ADE20K
 CLASSES_AT_ONCE = 10  # enlarged together: what bounds the memory for a large image

@@ -15,7 +15,8 @@ from pem_client import Client
 from pem_training.dataset import read_image
 from pem_training.geometry import fit, scale_back
 from pem_training.readings import Labels, semantic_labels, served_labels
-from pemseg import contract, load_network
+from pemexport import contract
+from pemseg import load_network
 
 Segmenter = Callable[[Path], Mapping[str, Labels]]
 

@@ -9,8 +9,8 @@ from pem_training.augmentation import Augmentation
 from pem_training.colour import STRENGTHS
 from pem_training.losses import Points
 from pem_training.precision import PRECISIONS
+from pemexport.contract import ROOT
 from pemseg.config import VARIANTS
-from pemseg.contract import ROOT
 from pemseg.model import STRIDE
 
 

@@ -1,0 +1,185 @@
+"""How much a typed graph loses against the FP32 graph, on images.
+
+Where there are labels: mIoU in the protocol of ADE20K, at the size of each image. In any case the
+agreement: the share of pixels with the same class in the server's reading.
+
+K classes, H and W the size of an image.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from PIL import Image
+
+from pemquant.fp16_emulation import open_session
+
+from . import contract
+from .repository_steps import ImageError, Labels, fit, read_back
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+CLASSES = 150  # of ADE20K; label 0 is "not labelled", else class id + 1
+
+Counts = NDArray[np.int64]
+Item = TypeVar("Item")
+Images = NDArray[np.uint8]  # (B, S, S, 3)
+# Images to class_ids (B, Q) and masks (B, S, S).
+Answer = Callable[[Images], tuple[NDArray[np.int32], NDArray[np.uint8]]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image, and its labels where there are any."""
+
+    image: Path
+    labels: Path | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a graph answers for examples: a label map (H, W) of each, and its counts (K, K + 1)."""
+
+    maps: list[Labels]
+    counts: Counts
+
+    @property
+    def iou(self) -> NDArray[np.float64]:
+        """Of each class, from 0 to 1; NaN for classes that are nowhere in the labels."""
+        correct, pixels = np.diagonal(self.counts[:, 1:]), self.counts.sum(axis=1)
+        union = pixels + self.counts[:, 1:].sum(axis=0) - correct
+        return np.divide(correct, union, out=np.full(CLASSES, np.nan), where=pixels > 0)
+
+    @property
+    def miou(self) -> float:
+        """The mean over the classes in the labels; NaN without labels."""
+        known = self.iou[~np.isnan(self.iou)]
+        return float(known.mean()) if len(known) else float("nan")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A form beside the FP32 graph. `loss` in points of mIoU, None without labels."""
+
+    reference: Reading
+    form: Reading
+
+    @property
+    def agreement(self) -> float:
+        """The share of pixels, over all images, that have the same class in both."""
+        pairs = list(zip(self.reference.maps, self.form.maps, strict=True))
+        same = sum(int((one == other).sum()) for one, other in pairs)
+        return same / sum(one.size for one, _ in pairs)
+
+    @property
+    def loss(self) -> float | None:
+        if not self.reference.counts.any():
+            return None
+        return 100 * (self.reference.miou - self.form.miou)
+
+    def __str__(self) -> str:
+        text = f"{self.agreement:.3%} of pixels keep their class"
+        if self.loss is None:
+            return f"{text} (no labels: mIoU not measured)"
+        return (
+            f"mIoU {100 * self.form.miou:.2f}, FP32 {100 * self.reference.miou:.2f} "
+            f"(loss {self.loss:+.2f} points); {text}"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, percent; only the classes that are in the labels."""
+        report: dict[str, Any] = {
+            "images": len(self.form.maps),
+            "pixel_agreement": 100 * self.agreement,
+        }
+        if self.loss is None:
+            return report
+        names = contract.class_names()
+        report |= {
+            "miou": 100 * self.form.miou,
+            "miou_fp32": 100 * self.reference.miou,
+            "loss": self.loss,
+            "classes": {
+                names[class_id]: {
+                    "iou": 100 * float(self.form.iou[class_id]),
+                    "iou_fp32": 100 * float(self.reference.iou[class_id]),
+                }
+                for class_id in np.flatnonzero(~np.isnan(self.reference.iou))
+            },
+        }
+        return report
+
+
+def read(model: onnx.ModelProto, examples: Sequence[Example]) -> Reading:
+    """Run an FP32 graph (a typed one as its simulation) over examples, one at a time."""
+    session = open_session(model)
+
+    def answer(images: Images) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+        class_ids, masks = session.run(
+            [contract.CLASS_IDS, contract.MASKS], {contract.IMAGE: images}
+        )
+        return class_ids, masks
+
+    return read_answers(answer, session.get_inputs()[0].shape[1], examples)
+
+
+def read_answers(answer: Answer, side: int, examples: Sequence[Example]) -> Reading:
+    """Ask `answer`, which takes images of that `side`, about examples, one at a time."""
+    maps, counts = [], np.zeros((CLASSES, CLASSES + 1), np.int64)
+    for example in examples:
+        fitted, geometry = fit(example.image, side)
+        class_ids, masks = answer(fitted[None])
+        maps.append(read_back(class_ids[0], masks[0], geometry))
+        if example.labels is not None:
+            counts += count(_read_labels(example.labels, maps[-1]), maps[-1])
+    return Reading(maps, counts)
+
+
+def count(truth: Labels, answer: Labels) -> Counts:
+    """The confusion matrix of one image: row: true class id; column: label answered."""
+    labelled = truth > 0
+    cells = (truth[labelled].astype(np.int64) - 1) * (CLASSES + 1) + answer[labelled]
+    return np.bincount(cells, minlength=CLASSES * (CLASSES + 1)).reshape(CLASSES, CLASSES + 1)
+
+
+def images_in(folder: Path, most: int) -> list[Path]:
+    """At most `most` images of a folder and the folders in it, evenly spread over their names."""
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise ImageError(
+            f"{folder} must hold images ({', '.join(sorted(SUFFIXES))}), but there are none"
+        )
+    return spread(paths, most)
+
+
+def labelled_in(folder: Path, split: str, most: int) -> list[Example]:
+    """At most `most` examples of a folder of the ADE20K layout, evenly spread over their names."""
+    examples = [
+        Example(path, folder / "annotations" / split / f"{path.stem}.png")
+        for path in images_in(folder / "images" / split, 1 << 30)
+    ]
+    missing = [str(e.labels) for e in examples if e.labels is not None and not e.labels.is_file()]
+    if missing:
+        raise ImageError(f"every image must have labels, but {missing[0]} is missing")
+    return spread(examples, most)
+
+
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most `most` of the items, the same distance apart."""
+    chosen = min(most, len(items))
+    return [items[number * len(items) // chosen] for number in range(chosen)]
+
+
+def _read_labels(path: Path, answer: Labels) -> Labels:
+    with Image.open(path) as image:
+        labels = np.asarray(image)
+    if labels.shape != answer.shape or labels.dtype != np.uint8 or labels.max() > CLASSES:
+        raise ImageError(
+            f"{path} must be an 8-bit image of one channel, {answer.shape[1]} x "
+            f"{answer.shape[0]} as its photograph, with labels up to {CLASSES}, got "
+            f"{labels.dtype} {labels.shape} up to {labels.max()}"
+        )
+    return labels

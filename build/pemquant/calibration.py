@@ -1,0 +1,132 @@
+"""How large the tensors of a graph get on real images, and how large INT8 should reach.
+
+B batch, H and W the size of the image.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from pemexport import contract
+
+from .fp16_emulation import open_session
+
+BINS = 2048
+LEVELS = 128  # absolute values that INT8 tells apart, zero among them
+STEP = 8  # bins between two clipping points that are tried
+PERCENTILE = 0.9999  # of the values that are not zero
+
+Images = Iterable[NDArray[np.uint8]]  # each (H, W, 3) RGB
+
+
+class Histogram:
+    """Absolute values in equal bins from zero up; the bins widen when larger values come.
+
+    Zeros are left out: INT8 holds them exactly, and behind a ReLU they are half of all values.
+    """
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(BINS, np.int64)
+        self.reach = 0.0  # where the last bin ends
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        magnitudes = np.abs(values[values != 0])
+        if not len(magnitudes):
+            return
+        largest = float(magnitudes.max())
+        if not math.isfinite(largest):
+            raise ValueError(f"values must be finite to be counted, got {largest}")
+        self.reach = self.reach or largest
+        while largest > self.reach:  # two old bins make a new one
+            self.counts = np.append(self.counts.reshape(-1, 2).sum(1), np.zeros(BINS // 2, int))
+            self.reach *= 2
+        places = (magnitudes * np.float32(BINS / self.reach)).astype(np.int64)
+        self.counts += np.bincount(np.minimum(places, BINS - 1), minlength=BINS)
+
+
+def clip_by_percentile(histogram: Histogram) -> float:
+    """The value that all but a few values stay below; 0 where nothing was counted."""
+    total = histogram.counts.cumsum()
+    place = int(np.searchsorted(total, PERCENTILE * total[-1]))
+    return (place + 1) * histogram.reach / BINS
+
+
+def clip_by_entropy(histogram: Histogram) -> float:
+    """The clipping point that loses least: smallest relative entropy of the values to their code.
+
+    0 where nothing was counted.
+    """
+    counts = histogram.counts.astype(np.float64)
+    points = range(LEVELS, BINS + 1, STEP)
+    best = min(points, key=lambda point: _entropy_lost(counts, point))
+    return best * histogram.reach / BINS
+
+
+def _entropy_lost(counts: NDArray[np.float64], point: int) -> float:
+    """Relative entropy of the distribution clipped at a bin to the same in LEVELS steps."""
+    clipped = counts[:point].copy()
+    starts = np.arange(LEVELS) * point // LEVELS  # first bin of each step
+    filled = clipped > 0
+    step_counts = np.add.reduceat(clipped, starts)
+    step_filled = np.maximum(np.add.reduceat(filled.astype(np.float64), starts), 1)
+    widths = np.diff(np.append(starts, point))
+    coded = np.repeat(step_counts / step_filled, widths) * filled
+    clipped[-1] += counts[point:].sum()
+    if not clipped.any():
+        return 0.0
+    p, q = clipped / clipped.sum(), coded / max(coded.sum(), 1)
+    seen = p > 0
+    return float((p[seen] * np.log(p[seen] / np.maximum(q[seen], 1e-12))).sum())
+
+
+CLIPPING: dict[str, Callable[[Histogram], float]] = {
+    "entropy": clip_by_entropy,
+    "percentile": clip_by_percentile,
+}
+
+
+def histograms(
+    model: onnx.ModelProto, names: Sequence[str], images: Images
+) -> dict[str, Histogram]:
+    """The absolute values of the named tensors of an FP32 graph over all images."""
+    session = open_session(with_outputs(model, names))
+    found = {name: Histogram() for name in names}
+    for image in images:
+        values = session.run(list(names), {contract.IMAGE: image[None]})
+        for name, value in zip(names, values, strict=True):
+            found[name].add(value)
+    return found
+
+
+def largest_values(
+    model: onnx.ModelProto, names: Sequence[str], images: Images
+) -> dict[str, float]:
+    """The largest absolute value of each named tensor of an FP32 graph over all images."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    maxima = [f"{name}/largest" for name in names]
+    for name, maximum in zip(names, maxima, strict=True):
+        watched.graph.node.append(helper.make_node("Abs", [name], [f"{name}/magnitude"]))
+        watched.graph.node.append(
+            helper.make_node("ReduceMax", [f"{name}/magnitude"], [maximum], keepdims=0)
+        )
+    session = open_session(with_outputs(watched, maxima))
+    found = np.zeros(len(names))
+    for image in images:
+        found = np.maximum(found, session.run(maxima, {contract.IMAGE: image[None]}))
+    return dict(zip(names, found.tolist(), strict=True))
+
+
+def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """A copy that gives the named FP32 tensors instead of its own outputs."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    del changed.graph.output[:]
+    changed.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names
+    )
+    return changed

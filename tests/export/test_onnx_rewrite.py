@@ -1,0 +1,58 @@
+"""Constants of a graph are worked out where that makes it smaller."""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from pemexport.onnx_rewrite import float_tensors, fold_constants
+
+node = helper.make_node
+FLOAT = TensorProto.FLOAT
+
+
+def scaled_input() -> onnx.ModelProto:
+    """y = x * (cast of a stored half-precision weight * scale) + column + row."""
+    constants = {
+        "half": np.full((100, 100), 0.5, np.float16),
+        "scale": np.full((100, 1), 3, np.float32),
+        "column": np.ones((100, 1), np.float32),
+        "row": np.ones((1, 100), np.float32),
+        "unread": np.ones(5, np.float32),
+    }
+    nodes = [
+        node("Cast", ["half"], ["wide"], to=FLOAT),
+        node("Mul", ["wide", "scale"], ["weight"]),
+        node("Add", ["column", "row"], ["table"]),
+        node("Mul", ["x", "weight"], ["product"]),
+        node("Add", ["product", "table"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "scaled",
+        [helper.make_tensor_value_info("x", FLOAT, ["n", 100, 100])],
+        [helper.make_tensor_value_info("y", FLOAT, ["n", 100, 100])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+
+
+def test_a_weight_is_worked_out_and_a_table_stays_two_vectors() -> None:
+    model = scaled_input()
+    fold_constants(model.graph)
+    onnx.checker.check_model(model, full_check=True)
+    assert [n.op_type for n in model.graph.node] == ["Add", "Mul", "Add"]
+    kept = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    assert kept.keys() == {"weight", "column", "row"}
+    np.testing.assert_array_equal(kept["weight"], np.full((100, 100), 1.5, np.float32))
+
+
+def test_large_constants_can_be_left_as_they_are_stored() -> None:
+    model = scaled_input()
+    fold_constants(model.graph, largest=64)
+    assert len(model.graph.node) == 5
+    assert "unread" not in {tensor.name for tensor in model.graph.initializer}
+
+
+def test_the_float_tensors_are_those_between_too() -> None:
+    expected = {"scale", "column", "row", "unread", "wide", "weight", "table", "x", "product", "y"}
+    assert float_tensors(scaled_input()) == expected

@@ -1,0 +1,141 @@
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, save
+from PIL import Image
+
+
+@pytest.fixture
+def inference(load_model):
+    return load_model("pem_network", "inference")
+
+
+@pytest.fixture
+def graph(tmp_path):
+    """A stand-in with the network's contract on 4 x 4 images, its outputs in another order."""
+    axes = helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])
+    channel = helper.make_tensor("channel", TensorProto.INT64, [1], [3])
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["pixels", "channel"], ["brightest"], keepdims=0),
+        helper.make_node("Cast", ["brightest"], ["masks"], to=TensorProto.UINT8),
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["scores"], keepdims=0),
+        helper.make_node("Cast", ["scores"], ["class_ids"], to=TensorProto.INT32),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("masks", TensorProto.UINT8, ["batch", 4, 4]),
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 4]),
+        helper.make_tensor_value_info("class_ids", TensorProto.INT32, ["batch", 4]),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", 4, 4, 3])
+    made = helper.make_graph(nodes, "stand-in", [image], outputs, [axes, channel])
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    path = tmp_path / "model.onnx"
+    save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_outputs_come_in_the_order_of_the_contract(inference, graph, count):
+    images = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+
+    class_ids, scores, masks = inference.Network(graph, threads=1, precision="f32")(images)
+
+    assert (masks == images.max(axis=3)).all()
+    assert np.allclose(scores, images.mean(axis=(2, 3)), atol=1e-4)
+    assert (class_ids == scores.astype(np.int32)).all()
+    assert (class_ids.dtype, scores.dtype, masks.dtype) == (np.int32, np.float32, np.uint8)
+
+
+def test_a_missing_file_is_one_sentence(inference, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"^the network must lie at .*model\.onnx; make it"):
+        inference.Network(tmp_path / "model.onnx", threads=1)
+
+
+def test_a_graph_without_ranges_computes_in_floats_and_says_why(inference, graph, processor_with):
+    processor_with(int8=True, bf16=False)
+
+    network = inference.Network(graph, threads=1)
+
+    assert str(network.precision) == "f32 (no int8: there is no model.ranges.json beside the graph)"
+    assert network(np.zeros((1, 4, 4, 3), np.uint8))[2].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        ("fp16", "precision must be one of auto, int8, bf16, f32, got 'fp16'"),
+        ("bf16", "precision bf16 needs a processor with bfloat16"),
+        ("int8", "precision int8 needs the graph's activation ranges, but there is no model"),
+    ],
+)
+def test_a_precision_that_cannot_be_is_one_sentence(
+    inference, graph, processor_with, wanted, sentence
+):
+    processor_with(int8=True, bf16=False)
+
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        inference.Network(graph, threads=1, precision=wanted)
+
+
+@pytest.fixture
+def processor_with(inference, monkeypatch):
+    """Make the step believe that it runs on a processor with, or without, these instructions."""
+
+    def believe(**has):
+        processor = inference.this_processor(inference.openvino_core())
+        monkeypatch.setattr(inference, "this_processor", lambda _: replace(processor, **has))
+
+    return believe
+
+
+def test_signals_arrive_after_networks_came_and_went(graph):
+    """Not here but in a new process, since it dies otherwise: see `openvino_core`."""
+    script = f"""
+import os, signal
+from pathlib import Path
+from pemexport.repository_steps import open_network
+
+arrived = []
+signal.signal(signal.SIGUSR1, lambda *_: arrived.append(True))
+first, second = (open_network(Path({str(graph)!r}), "f32", 1) for _ in range(2))
+del first
+del second
+os.kill(os.getpid(), signal.SIGUSR1)
+assert arrived
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+# What follows is the graph that is served.
+
+
+@pytest.fixture(scope="module")
+def street(root):
+    """(1, 640, 640, 3)."""
+    with Image.open(root / "docs" / "street.jpg") as image:
+        return np.asarray(image.convert("RGB").resize((640, 640)))[None]
+
+
+def class_map(network, images):
+    class_ids, _, masks = network(images)
+    return np.take_along_axis(class_ids, masks.reshape(len(masks), -1).astype(int), axis=1)
+
+
+def test_int8_sees_the_drawn_street_as_f32_does(inference, root, street):
+    path = root / "model_repository" / "pem_network" / "1" / "model.onnx"
+    if not inference.this_processor(inference.openvino_core()).int8:
+        pytest.skip("needs a processor with INT8 dot products")
+
+    quick = inference.Network(path, threads=0, precision="int8")
+    exact = inference.Network(path, threads=0, precision="f32")
+
+    assert quick.precision.int8
+    same_floats = inference.Network(path, threads=0, precision=quick.precision.floats)
+    assert (quick(street)[1] != same_floats(street)[1]).any()  # INT8 is another computation
+    found, expected = class_map(quick, street), class_map(exact, street)
+    assert len(np.unique(expected)) > 5
+    assert (found == expected).mean() > 0.98

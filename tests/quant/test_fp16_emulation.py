@@ -1,0 +1,70 @@
+"""What stands in for a GPU: every rounding happens, and INT8 is integer arithmetic."""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from pemquant.fp16 import to_half
+from pemquant.fp16_emulation import open_session, simulated
+from pemquant.int8 import int8_step, quantise
+
+FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+node = helper.make_node
+
+
+def model_of(nodes: list[onnx.NodeProto], **weights: np.ndarray) -> onnx.ModelProto:
+    """x (n, 2, 4, 4) float32 through the nodes to y."""
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", FLOAT, ["n", 2, 4, 4])],
+        [helper.make_tensor_value_info("y", FLOAT, ["n", 2, 4, 4])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+
+
+def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    return open_session(model).run(None, {"x": x})[0]
+
+
+def test_what_half_precision_cannot_hold_is_lost_between_two_operations() -> None:
+    nodes = [
+        node("Cast", ["x"], ["a"], to=HALF),
+        node("Add", ["a", "one"], ["b"]),
+        node("Sub", ["b", "one"], ["c"]),
+        node("Cast", ["c"], ["y"], to=FLOAT),
+    ]
+    x = np.geomspace(2**-13, 4, 32, dtype=np.float32).reshape(1, 2, 4, 4)
+    model = model_of(nodes, one=np.array([1], np.float16))
+    expected = (x.astype(np.float16) + np.float16(1)) - np.float16(1)
+    np.testing.assert_array_equal(run(simulated(model), x), expected.astype(np.float32))
+    assert (expected != x).any()
+
+
+def test_a_convolution_hands_on_what_half_precision_holds() -> None:
+    random = np.random.default_rng(0)
+    weight = random.normal(size=(2, 2, 1, 1)).astype(np.float32)
+    nodes = [node("Conv", ["x", "w"], ["a"]), node("Relu", ["a"], ["b"])]
+    nodes += [node("Conv", ["b", "w"], ["c"]), node("Softmax", ["c"], ["s"])]
+    nodes += [node("Mul", ["s", "zero"], ["z"]), node("Add", ["z", "b"], ["y"])]
+    model = model_of(nodes, w=weight, zero=np.zeros(1, np.float32))
+    y = run(simulated(to_half(model)), random.normal(size=(1, 2, 4, 4)).astype(np.float32))
+    np.testing.assert_array_equal(y, y.astype(np.float16).astype(np.float32))
+    assert y.any()
+
+
+def test_an_int8_convolution_is_the_integer_one() -> None:
+    random = np.random.default_rng(1)
+    weight = random.normal(size=(2, 2, 1, 1)).astype(np.float32)
+    x = (random.normal(size=(1, 2, 4, 4)) * 2).astype(np.float32)
+    nodes = [node("Relu", ["x"], ["r"]), node("Conv", ["r", "w"], ["y"], "layer")]
+    found = run(quantise(model_of(nodes, w=weight), {"r": 1.5}, ["layer"]), x)
+    step = int8_step(np.array(1.5))
+    steps = int8_step(np.abs(weight).max(axis=(1, 2, 3)))
+    codes = np.clip(np.rint(np.maximum(x, 0) / step), -128, 127).astype(np.int64)
+    weight_codes = np.rint(weight[:, :, 0, 0] / steps[:, None]).astype(np.int64)
+    sums = np.einsum("oc,nchw->nohw", weight_codes, codes)  # (1, 2, 4, 4), exact
+    expected = sums * (steps[:, None, None] * step).astype(np.float64)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert codes.max() == 127  # some were clipped

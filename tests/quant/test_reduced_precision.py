@@ -1,0 +1,168 @@
+"""A form is put in place with its report, or not at all."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import export_onnx
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from pemexport.accuracy import Example, Verdict
+from pemexport.onnx_rewrite import float_tensors
+from pemquant import reduced_precision
+from pemquant.fp16 import HALF, node_kinds
+from pemquant.int8 import candidates
+from pemquant.reduced_precision import FormError, Limits, write_form
+from pemseg.checkpoint import save_state
+from pemseg.model import Pem
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+
+ANYTHING = Limits(loss=100, agreement=0)
+
+
+@pytest.fixture
+def write(
+    exported: Callable[..., onnx.ModelProto],
+    square_images: np.ndarray,
+    image_files: Sequence[Path],
+    tmp_path: Path,
+) -> Callable[..., Path]:
+    """Write a form of the tiny network, judged by agreement on three images."""
+
+    def write(
+        precision: str, limits: Limits = ANYTHING, model: onnx.ModelProto | None = None
+    ) -> Path:
+        return write_form(
+            model or exported(),
+            precision,
+            tmp_path / "out" / "form.onnx",
+            calibration=square_images[:2],
+            examples=[Example(path) for path in image_files[:3]],
+            limits=limits,
+        )
+
+    return write
+
+
+def test_the_fp16_form_comes_with_its_report(write: Callable[..., Path], tmp_path: Path) -> None:
+    path = write("fp16")
+    report = json.loads(path.with_suffix(".json").read_text())
+    assert report["precision"] == "fp16"
+    assert report["images"] == 3
+    assert report["pixel_agreement"] > 90
+    assert "miou" not in report
+    largest = list(report["largest_values"].values())
+    assert largest == sorted(largest, reverse=True)
+    assert largest[0] > 1
+    model = onnx.load(path)
+    assert {entry.key: entry.value for entry in model.metadata_props}["precision"] == "fp16"
+    assert sorted(p.name for p in path.parent.iterdir()) == ["form.json", "form.onnx"]
+
+
+def test_a_form_that_loses_too_much_leaves_what_was_there(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    target = tmp_path / "out" / "form.onnx"
+    target.parent.mkdir()
+    target.write_bytes(b"the old one")
+    with pytest.raises(FormError, match=r"110\.0% of pixels must keep their class, but measured"):
+        write("fp16", Limits(loss=-1, agreement=1.1))
+    assert list(target.parent.iterdir()) == [target]
+    assert target.read_bytes() == b"the old one"
+
+
+def test_values_near_the_end_of_fp16_are_refused(
+    exported: Callable[..., onnx.ModelProto], write: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = exported()
+    first = next(n for n in model.graph.node if n.op_type == "Conv")
+    bias = next(t for t in model.graph.initializer if t.name == first.input[2])
+    value = np.full_like(numpy_helper.to_array(bias), 9000)
+    bias.CopyFrom(numpy_helper.from_array(value, bias.name))
+    with pytest.raises(FormError, match="values must stay below 8188, an eighth of what FP16"):
+        write("fp16", model=model)
+    assert not (tmp_path / "out").exists()
+
+
+def test_int8_without_loss_leaves_no_layer_out(
+    exported: Callable[..., onnx.ModelProto], write: Callable[..., Path]
+) -> None:
+    model = exported()
+    path = write("int8", model=model)
+    report = json.loads(path.with_suffix(".json").read_text())
+    assert report["int8_layers"] == candidates(model)
+    assert report["fp16_layers"] == []
+    assert report["damage_alone"] == {}
+    int8 = [t for t in onnx.load(path).graph.initializer if t.data_type == onnx.TensorProto.INT8]
+    assert len([t for t in int8 if len(t.dims) == 4]) == len(report["int8_layers"])
+
+
+def test_int8_that_loses_too_much_gives_its_worst_layers_back(
+    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[Verdict] = []
+
+    def passes(self: reduced_precision.Judge, verdict: Verdict) -> bool:
+        judged.append(verdict)
+        return len(judged) > 2  # it fails with no layer kept and with one; two are enough
+
+    def damage(quantise: object, layers: Sequence[str], images: object) -> dict[str, float]:
+        return dict.fromkeys(layers[:4], 0.1)
+
+    monkeypatch.setattr(reduced_precision.Judge, "passes", passes)
+    monkeypatch.setattr(reduced_precision, "damage_of_each", damage)
+    path = write("int8")
+    report = json.loads(path.with_suffix(".json").read_text())
+    worst = list(report["damage_alone"])
+    assert report["fp16_layers"] == worst[:2]
+    assert report["trials"].keys() == {"0", "1", "2"}
+    weights = {
+        node.name: node.input[1] for node in onnx.load(path).graph.node if node.name in worst
+    }
+    quantised = [weights[layer].endswith("dequantised") for layer in worst]
+    assert quantised == [False, False, True, True]
+
+
+def test_everything_that_fp16_holds_is_watched(
+    exported: Callable[..., onnx.ModelProto], square_images: np.ndarray
+) -> None:
+    model = exported()
+    ranges = reduced_precision.checked_ranges(model, square_images[:1])
+    floats = float_tensors(model)
+    kinds = node_kinds(model.graph, floats)
+    for node, kind in zip(model.graph.node, kinds, strict=True):
+        if node.op_type in ("Conv", "ConvTranspose"):
+            assert (node.output[0] in ranges) == (kind == HALF)
+        if node.op_type == "LayerNormalization" and "decoder_norm" not in node.name:
+            assert node.output[0] in ranges  # computed in FP32, then rounded for a product
+
+
+def test_the_command_writes_a_form_and_says_that_it_was_not_measured(
+    tiny_network: Callable[..., Pem],
+    image_files: Sequence[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    weights, target = tmp_path / "w.safetensors", tmp_path / "new" / "fp16.onnx"
+    save_state(tiny_network(seed=1), weights)
+    words = ["--weights", weights, "--size", "64", "--output", target, "--precision", "fp16"]
+    words += ["--image", image_files[0], "--min-agreement", "50"]
+    assert export_onnx.main([str(word) for word in words]) == 0
+    output = capsys.readouterr()
+    assert output.out == f"{target}\n"
+    assert "no --data: judged by the agreement on 1 unlabelled image(s) only" in output.err
+
+
+def test_int8_asks_for_images_to_calibrate_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "int8.onnx"
+    assert export_onnx.main(["--precision", "int8", "--output", str(target)]) == 1
+    output = capsys.readouterr()
+    assert "give --calibration a folder of images" in output.err
+    assert output.err.count("\n") == 1
+    assert not target.exists()

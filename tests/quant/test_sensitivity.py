@@ -1,0 +1,77 @@
+"""The search for layers that INT8 hurts."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from pemexport import contract
+from pemquant.sensitivity import damage_of_each, fewest_kept
+
+
+@pytest.mark.parametrize(
+    ("count", "needed", "kept", "most_trials"),
+    [(1, 1, 1, 1), (8, 1, 1, 1), (8, 3, 3, 4), (16, 7, 7, 6), (9, 9, 9, 5), (8, 99, 8, 4)],
+    ids=["one", "the worst", "several", "more", "all", "none passes"],
+)
+def test_the_fewest_layers_that_pass_are_kept(
+    count: int, needed: int, kept: int, most_trials: int
+) -> None:
+    ranked = [f"layer {number}" for number in range(count)]
+    trials: list[int] = []
+
+    def passes(layers: Sequence[str]) -> bool:
+        trials.append(len(layers))
+        return len(layers) >= needed
+
+    assert fewest_kept(ranked, passes) == ranked[:kept]
+    assert kept in trials
+    assert len(trials) <= most_trials
+
+
+def answering(factor: int, offset: int) -> onnx.ModelProto:
+    """A graph whose index map is brightness * factor + offset; query q has the class q."""
+    node, info = helper.make_node, helper.make_tensor_value_info
+    nodes = [
+        node("Cast", [contract.IMAGE], ["colours"], to=TensorProto.FLOAT),
+        node("ReduceMean", ["colours", "axes"], ["brightness"], keepdims=0),
+        node("Mul", ["brightness", "factor"], ["product"]),
+        node("Add", ["product", "offset"], ["sum"]),
+        node("Cast", ["sum"], [contract.MASKS], to=TensorProto.UINT8),
+        node("Identity", ["ids"], [contract.CLASS_IDS]),
+    ]
+    constants = {
+        "axes": np.array([3]),
+        "factor": np.array(factor, np.float32),
+        "offset": np.array(offset, np.float32),
+        "ids": np.arange(256, dtype=np.int32)[None],
+    }
+    graph = helper.make_graph(
+        nodes,
+        "brightness",
+        [info(contract.IMAGE, TensorProto.UINT8, ["n", 4, 4, 3])],
+        [
+            info(contract.MASKS, TensorProto.UINT8, ["n", 4, 4]),
+            info(contract.CLASS_IDS, TensorProto.INT32, [1, 256]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+
+
+def test_a_layer_is_as_bad_as_the_share_of_pixels_that_it_changes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    dark = np.zeros((4, 4, 3), np.uint8)
+    striped = dark.copy()
+    striped[0] = 10
+    graphs = {"": (1, 0), "good": (1, 0), "poor": (2, 0), "bad": (1, 1)}
+
+    def quantise(layers: Collection[str]) -> onnx.ModelProto:
+        return answering(*graphs["".join(layers)])
+
+    damage = damage_of_each(quantise, ["good", "poor", "bad"], [dark, striped])
+    assert list(damage.items()) == [("bad", 1.0), ("poor", 0.125), ("good", 0.0)]
+    assert "2 of 3: 12.500% of pixels change by poor" in capsys.readouterr().err

@@ -1,0 +1,132 @@
+"""TensorRT for tests: its stand-in, and the type stubs of the real one; a graph to build."""
+
+import ast
+import importlib
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import pemtrt
+from pemtrt import gpu_info
+from pemtrt.engine_build import Places
+from pemtrt.gpu_info import Gpu, Machine
+
+VERSIONS = ["10.16.1", "11.4.0"]
+NAMES = ["wall", "sky"]
+CONFIG = """
+platform: "tensorrt_plan"
+max_batch_size: 8
+input [ { name: "image" data_type: TYPE_UINT8 dims: [ 2 ] } ]
+output [ { name: "masks" data_type: TYPE_UINT8 dims: [ 2 ] } ]
+"""
+
+
+@pytest.fixture
+def tensorrt(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The stand-in, fresh, in TensorRT's place; what imports TensorRT is imported anew, too."""
+    monkeypatch.delitem(sys.modules, "stand_in_tensorrt", raising=False)
+    stand_in = importlib.import_module("stand_in_tensorrt")
+    monkeypatch.setitem(sys.modules, "tensorrt", stand_in)
+    monkeypatch.setitem(sys.modules, "pemtrt.tensorrt_build", None)  # so that it is put back
+    monkeypatch.delitem(sys.modules, "pemtrt.tensorrt_build")
+    monkeypatch.delattr(pemtrt, "tensorrt_build", raising=False)
+    return stand_in
+
+
+@pytest.fixture(params=VERSIONS)
+def stub(request: pytest.FixtureRequest, root: Path) -> str:
+    """The type stub of one TensorRT version, such that Python and mypy can read it."""
+    path = root.parent / "shared" / "tensorrt-api" / f"tensorrt-{request.param}.pyi"
+    if not path.is_file():
+        pytest.skip(
+            f"needs TensorRT's type stubs, and {path.name} is not in ../shared/tensorrt-api"
+        )
+    return readable(path.read_text())
+
+
+def readable(stub: str) -> str:
+    """Mend what was read off the bindings and is no Python.
+
+    Parameters named `in`, or without a default after one with; and a module variable `bool`, which
+    would hide the type of every function's answer. None of the mended functions is used here.
+    """
+    lines = re.sub(r"^bool: DataType$", "", stub, flags=re.MULTILINE).split("\n")
+    while (wrong := line_that_is_no_python("\n".join(lines))) is not None:
+        mended = re.sub(r"\(.*\) ->", "(self, *_: typing.Any, **__: typing.Any) ->", lines[wrong])
+        assert mended != lines[wrong], mended
+        lines[wrong] = mended
+    return "\n".join(lines)
+
+
+def line_that_is_no_python(text: str) -> int | None:
+    """Its index; None when all is well."""
+    try:
+        ast.parse(text)
+    except SyntaxError as error:
+        return (error.lineno or 1) - 1
+    return None
+
+
+@pytest.fixture
+def t4() -> Machine:
+    """A machine with one T4 and the TensorRT of a serving image."""
+    return Machine((Gpu("Tesla T4", "7.5"),), "580.95.05", "10.16.1.11")
+
+
+@pytest.fixture(scope="session")
+def small_graph() -> Callable[..., onnx.ModelProto]:
+    """Make a graph with uint8 in and out, one product between, with weights of `kind`."""
+
+    def make(kind: int = TensorProto.FLOAT) -> onnx.ModelProto:
+        weight = helper.make_tensor("weight", kind, [2, 2], [1.0, 0.0, 0.0, 1.0])
+        nodes = [
+            helper.make_node("Cast", ["image"], ["x"], to=kind),
+            helper.make_node("MatMul", ["x", "weight"], ["y"], "product"),
+            helper.make_node("Cast", ["y"], ["z"], to=TensorProto.FLOAT),
+            helper.make_node("Cast", ["z"], ["masks"], to=TensorProto.UINT8),
+        ]
+        ends = [
+            helper.make_tensor_value_info(name, TensorProto.UINT8, ["batch", 2])
+            for name in ("image", "masks")
+        ]
+        graph = helper.make_graph(nodes, "small", ends[:1], ends[1:], [weight])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+        model.metadata_props.add(key="class_names", value=json.dumps(NAMES))
+        return model
+
+    return make
+
+
+@pytest.fixture
+def places(small_graph: Callable[..., onnx.ModelProto], tmp_path: Path) -> Places:
+    """A folder with such a graph and its configuration, nothing built yet."""
+    onnx.save(small_graph(), tmp_path / "model.onnx")
+    (tmp_path / "t4.pbtxt").write_text(CONFIG)
+    return Places(
+        graph=tmp_path / "model.onnx",
+        target=tmp_path / "1" / "model.plan",
+        config=tmp_path / "t4.pbtxt",
+        timing_caches=tmp_path / "caches",
+        report=tmp_path / "report",
+        backend=tmp_path / "no-server-here",
+    )
+
+
+@pytest.fixture
+def on(monkeypatch: pytest.MonkeyPatch, tensorrt: ModuleType) -> Callable[[Machine], None]:
+    """Pretend to be on a machine, and that TensorRT's library is loaded."""
+
+    def pretend(here: Machine) -> None:
+        monkeypatch.setattr(gpu_info, "visible_gpus", lambda: here.gpus)
+        monkeypatch.setattr(gpu_info, "driver_version", lambda: here.driver)
+        monkeypatch.setattr(gpu_info, "loaded_library", lambda: Path("libnvinfer.so.10"))
+        monkeypatch.setattr(gpu_info, "library_version", lambda library: here.tensorrt)
+
+    return pretend

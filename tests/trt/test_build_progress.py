@@ -1,0 +1,67 @@
+"""The builder's phases as bars, called as TensorRT calls them."""
+
+import sys
+import threading
+
+import pytest
+
+from pemtrt.build_progress import Phases
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_phase_is_drawn_below_the_one_it_belongs_to(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    phases = Phases()
+    phases.start("build", None, 2)
+    phases.start("timing", "build", 3)
+    phases.start("conv", "timing", 1)
+    for name in ("conv", "timing", "build"):
+        assert phases.step(name)
+        phases.finish(name)
+
+    drawn = capsys.readouterr().err
+    assert "\rbuild:   0%" in drawn
+    assert "\r  timing:   0%" in drawn
+    assert ("\r    conv:   0%" in drawn) == is_terminal
+    assert ("\x1b[A" in drawn) == is_terminal  # the line above
+
+
+def test_names_that_were_not_started_are_no_error() -> None:
+    """TensorRT may give up a phase, and may use a name again."""
+    phases = Phases()
+
+    assert phases.step("never started")
+    phases.finish("never started")
+    phases.start("build", "a parent that has ended", 1)
+    phases.finish("build")
+    phases.finish("build")
+
+
+def test_a_stopped_build_is_told_so_at_every_step_and_leaves_no_bar() -> None:
+    phases = Phases()
+    phases.start("build", None, 2)
+    assert not phases.stopped
+    phases.stop()
+
+    assert not phases.step("build")
+    assert not phases.step("another")
+    phases.close()
+    phases.close()
+
+
+def test_steps_come_from_several_threads(capsys: pytest.CaptureFixture[str]) -> None:
+    phases = Phases()
+    phases.start("build", None, 400)
+    threads = [
+        threading.Thread(target=lambda: [phases.step("build") for _ in range(100)])
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    phases.finish("build")
+
+    assert "400/400" in capsys.readouterr().err

@@ -1,0 +1,174 @@
+"""What the libraries on a machine tell, with libraries made for the test."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pemtrt import gpu_info
+from pemtrt.errors import EngineError
+
+CUDA = """
+#include <string.h>
+int cuInit(unsigned flags) { return INIT; }
+int cuDeviceGetCount(int *count) { *count = COUNT; return 0; }
+int cuDeviceGet(int *device, int ordinal) { *device = 40 + ordinal; return 0; }
+int cuDeviceGetName(char *name, int length, int device) {
+    strncpy(name, device == 40 ? "Tesla T4" : "NVIDIA L4", length); return 0;
+}
+int cuDeviceGetAttribute(int *value, int attribute, int device) {
+    if (attribute != 75 && attribute != 76) return 1;
+    *value = attribute == 75 ? (device == 40 ? 7 : 8) : (device == 40 ? 5 : 9);
+    return ATTRIBUTE;
+}
+"""
+NVML = """
+#include <string.h>
+int nvmlInit_v2(void) { return NVML_INIT; }
+int nvmlShutdown(void) { return 0; }
+int nvmlSystemGetDriverVersion(char *version, unsigned length) {
+    strncpy(version, "580.95.05", length); return 0;
+}
+"""
+NVINFER = "".join(
+    f"int getInferLib{part}Version(void) {{ return {number}; }}\n"
+    for part, number in (("Major", 10), ("Minor", 16), ("Patch", 1), ("Build", 11))
+)
+BACKEND = "int getInferLibMajorVersion(void); int use(void) { return getInferLibMajorVersion(); }"
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Callable[..., Path]:
+    """Compile a shared library."""
+    if not shutil.which("cc"):
+        pytest.skip("needs a C compiler, cc, to make libraries that answer as NVIDIA's do")
+
+    def compile_library(name: str, source: str, *options: str) -> Path:
+        path = tmp_path / name
+        command = ["cc", "-shared", "-fPIC", f"-Wl,-soname,{name}", "-x", "c", "-", "-o", path]
+        subprocess.run([*command, *options], input=source, text=True, check=True)
+        return path
+
+    return compile_library
+
+
+def run(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The module as a program that finds the libraries of the test."""
+    return subprocess.run(
+        [sys.executable, "-m", "pemtrt.gpu_info", *words],
+        env=os.environ | {"LD_LIBRARY_PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def backend(library: Callable[..., Path], tmp_path: Path) -> Path:
+    """A server's backend that needs libnvinfer, which lies on the loader's path."""
+    library("libnvinfer.so.10", NVINFER)
+    linked = ["-Wl,--no-as-needed", f"-L{tmp_path}", "-l:libnvinfer.so.10"]
+    return library("libtriton_tensorrt.so", BACKEND, *linked)
+
+
+def test_gpus_driver_and_the_servers_tensorrt_are_told(
+    library: Callable[..., Path], backend: Path, tmp_path: Path
+) -> None:
+    library("libcuda.so.1", CUDA, "-DINIT=0", "-DCOUNT=2", "-DATTRIBUTE=0")
+    library("libnvidia-ml.so.1", NVML, "-DNVML_INIT=0")
+    told = run(tmp_path, "--backend", str(backend))
+
+    assert told.stdout.splitlines() == [
+        "TensorRT of the server: 10.16.1.11",
+        "Driver: 580.95.05",
+        "GPU 0: Tesla T4, compute capability 7.5",
+        "GPU 1: NVIDIA L4, compute capability 8.9",
+    ]
+    assert told.returncode == 0
+
+
+def test_the_servers_tensorrt_alone_needs_no_gpu(backend: Path, tmp_path: Path) -> None:
+    told = run(tmp_path, "--tensorrt", "--backend", str(backend))
+
+    assert (told.stdout, told.stderr) == ("10.16.1.11\n", "")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        (["-DINIT=100", "-DCOUNT=1", "-DATTRIBUTE=0"], "the driver answers with CUDA error 100"),
+        (["-DINIT=0", "-DCOUNT=0", "-DATTRIBUTE=0"], "CUDA shows none"),
+        (["-DINIT=0", "-DCOUNT=1", "-DATTRIBUTE=1"], "GPU 0 must tell its name"),
+    ],
+)
+def test_a_gpu_that_cannot_be_used_is_a_sentence(
+    library: Callable[..., Path], backend: Path, tmp_path: Path, setting: list[str], said: str
+) -> None:
+    library("libcuda.so.1", CUDA, *setting)
+    library("libnvidia-ml.so.1", NVML, "-DNVML_INIT=0")
+    told = run(tmp_path, "--backend", str(backend))
+
+    assert told.returncode == 1
+    assert said in told.stderr
+    assert told.stderr.count("\n") == 1
+
+
+def test_a_backend_whose_tensorrt_is_missing_is_a_sentence(backend: Path, tmp_path: Path) -> None:
+    (tmp_path / "libnvinfer.so.10").unlink()
+    told = run(tmp_path, "--backend", str(backend))
+
+    assert told.returncode == 1
+    assert "the dynamic loader finds none for it" in told.stderr
+
+
+def test_a_library_that_does_not_tell_its_version_is_a_sentence(
+    library: Callable[..., Path],
+) -> None:
+    old = library("libnvinfer.so.8", "int getInferLibVersion(void) { return 8601; }")
+
+    with pytest.raises(EngineError, match=r"libnvinfer\.so\.8 must be TensorRT 10 or later"):
+        gpu_info.library_version(old)
+
+
+def test_a_missing_backend_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="serving image, or name the file with --backend"):
+        gpu_info.server_library(tmp_path / "absent.so")
+
+
+@pytest.mark.parametrize(
+    ("content", "version"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12", "535.183.01"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Re", "580.95.05"),
+        ("", None),
+    ],
+)
+def test_without_nvml_the_driver_is_read_from_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, version: str | None
+) -> None:
+    file = tmp_path / "version"
+    file.write_text(f"{content}\nGCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n")
+    monkeypatch.setattr(gpu_info, "DRIVER_FILE", file)
+    monkeypatch.setattr(gpu_info, "_driver_by_nvml", lambda: None)
+
+    if version:
+        assert gpu_info.driver_version() == version
+    else:
+        with pytest.raises(EngineError, match="NVIDIA_DRIVER_CAPABILITIES"):
+            gpu_info.driver_version()
+
+
+def test_the_library_that_a_process_has_loaded_is_found(tmp_path: Path) -> None:
+    maps = tmp_path / "maps"
+    maps.write_text(
+        "7f00-7f01 r-xp 0 08:01 11  /usr/lib/libnvinfer_plugin.so.10\n"
+        "7f01-7f02 r-xp 0 08:01 12  /opt/trt/libnvinfer.so.10.16.1\n"
+    )
+    assert gpu_info.loaded_library(maps) == Path("/opt/trt/libnvinfer.so.10.16.1")
+
+    maps.write_text("")
+    with pytest.raises(EngineError, match="no libnvinfer loaded"):
+        gpu_info.loaded_library(maps)
