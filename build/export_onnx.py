@@ -6,8 +6,9 @@
     ./run export --precision int8 --calibration IMAGES --data FOLDER
 
 The graph takes uint8 images and returns class ids, scores and an index map
-(pemexport/contract.py); the batch is dynamic, the size fixed. Weights that are exact in half precision are stored in half
-precision. The file is put in place only after ONNX Runtime agreed with PyTorch on every image.
+(pemexport/contract.py); the batch is dynamic, the size fixed. Weights that are exact in half
+precision are stored in half precision. The file is written only after ONNX Runtime agreed with
+PyTorch on every image.
 
 With --calibration, the ranges of its activations are put beside it, and the server computes in INT8
 where the processor is for that. fp16 and int8 are typed graphs for TensorRT, and go to artifacts/
