@@ -8,6 +8,7 @@ COPY constraints.txt /opt/pem/
 # is uninstalled.
 RUN python3 -m pip install --no-cache-dir --break-system-packages --ignore-installed \
         --constraint /opt/pem/constraints.txt numpy pillow
+COPY client/pem_client/_version.py /opt/pem/client/pem_client/
 COPY build/pyproject.toml /opt/pem/build/
 COPY build/pemseg /opt/pem/build/pemseg
 COPY build/pemtrt /opt/pem/build/pemtrt

@@ -1,1 +1,5 @@
 """Reduced precision: FP16 and INT8 graphs, and the gate that each must pass."""
+
+from importlib.metadata import version
+
+__version__ = version("pemseg")

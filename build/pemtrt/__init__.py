@@ -5,3 +5,7 @@ GPU, `placement` puts it into the model repository with its manifest, and `prefl
 manifest with the machine before the server starts. The preflight runs in the serving image: what it
 imports is of Python's own library.
 """
+
+from importlib.metadata import version
+
+__version__ = version("pemseg")

@@ -21,6 +21,7 @@ from ._errors import (
 )
 from ._result import Detection, Detections
 from ._transports import Transport
+from ._version import __version__ as __version__
 from .palette import class_colour
 from .table import format_table
 

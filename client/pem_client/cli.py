@@ -14,6 +14,7 @@ from ._client import Client
 from ._errors import ImageError, InvalidRequest, PemError
 from ._protocol import DEFAULT_URL
 from ._result import Detections
+from ._version import __version__
 from .table import format_table
 
 __all__ = ["main"]
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pem-client", description="Client of a fai-pem-m-ade server."
     )
+    parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     segment = verbs.add_parser(
         "segment",

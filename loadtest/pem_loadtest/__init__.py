@@ -9,3 +9,7 @@ verdict             pass, missed goal or invalid
 report, plot        what is left of a run; capacity: the file that the autoscaler reads
 crosscheck          the same load from MLPerf LoadGen
 """
+
+from importlib.metadata import version
+
+__version__ = version("pem_loadtest")
