@@ -42,7 +42,7 @@ from pemquant.fp16 import PrecisionError
 from pemquant.int8_ranges import write_ranges
 from pemquant.reduced_precision import LIMITS, FormError, Limits, write_form
 from pemseg.checkpoint import CheckpointError, load_network
-from pemseg.model import Pem
+from pemseg.pem import Pem
 
 CALIBRATION_IMAGES = 32
 

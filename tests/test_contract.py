@@ -12,7 +12,7 @@ from tritonclient.grpc import model_config_pb2
 from pem_client import _protocol as client_protocol
 from pem_client import class_colour
 from pemexport import contract
-from pemseg.model import PIXEL_MEAN
+from pemseg.pem import PIXEL_MEAN
 
 
 def read_config(root: Path, model: str, form: str = "config.pbtxt") -> model_config_pb2.ModelConfig:
@@ -60,7 +60,7 @@ def test_padding_is_the_networks_pixel_mean(root: Path, load_source, monkeypatch
 
 def test_git_ignores_no_source(root: Path) -> None:
     """`build/` stands in many ignore lists, and here it is source."""
-    sources = ["build/export_onnx.py", "build/pemseg/model.py", "run", "docs/street.jpg"]
+    sources = ["build/export_onnx.py", "build/pemseg/pem.py", "run", "docs/street.jpg"]
     sources += [str(path.relative_to(root)) for path in (contract.ONNX_PATH, contract.WEIGHTS_PATH)]
     found = subprocess.run(
         ["git", "check-ignore", *sources], cwd=root, capture_output=True, text=True, check=False

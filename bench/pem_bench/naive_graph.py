@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pemexport import contract
 from pemseg import load_network
 from pemseg.inference import card_outputs
-from pemseg.model import Pem
+from pemseg.pem import Pem
 
 OPSET = 17
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pemexport import contract
 from pemseg import load_network
-from pemseg.model import Pem
+from pemseg.pem import Pem
 
 OPSET = 17
 INPUT, OUTPUTS = "image", ("class_logits", "mask_logits")

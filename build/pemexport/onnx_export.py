@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 
 from pemseg.checkpoint import weights_checksum
 from pemseg.inference import card_outputs
-from pemseg.model import Pem
+from pemseg.pem import Pem
 
 from . import contract
 from .onnx_rewrite import SMALL, fold_constants

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pemseg.decoder import LEVELS, PrototypeDecoder
-from pemseg.model import PIXEL_MEAN, PIXEL_STD, STRIDE, Pem
+from pemseg.pem import PIXEL_MEAN, PIXEL_STD, STRIDE, Pem
 
 from .fuse_batchnorm import compact, folded_copy
 from .index_map import IndexMap

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pemseg.attention import FeedForward, PrototypeCrossAttention, SelfAttention, unit_length
-from pemseg.decoder import PrototypeDecoder
-from pemseg.position import position_table
+from pemseg.decoder import PrototypeDecoder, position_table
 
 from .fuse_batchnorm import CompactLinear, FoldedConv, compact, norm_as_affine
 
@@ -124,7 +123,7 @@ class ServingCrossAttention(nn.Module):
     query_pos: Tensor
     alpha: Tensor
     each_channel: Tensor
-    wanted: Tensor | None
+    query: Tensor | None
 
     def __init__(
         self,
@@ -133,7 +132,7 @@ class ServingCrossAttention(nn.Module):
         tokens: int,
         first_queries: Tensor | None,
     ) -> None:
-        """With `first_queries` (1, Q, D), what the queries want is a constant."""
+        """With `first_queries` (1, Q, D), the projected query is a constant."""
         super().__init__()
         self.tokens = tokens
         self.queries, self.channels = query_pos.shape[1:]
@@ -145,36 +144,38 @@ class ServingCrossAttention(nn.Module):
         self.query_proj = nn.Sequential(norm, compact(linear))
         self.proj, self.final = compact(cross.proj), compact(cross.final)
         self.register_buffer("alpha", cross.alpha.detach())
-        wanted = None if first_queries is None else self.wanted_by(first_queries).detach()
-        self.register_buffer("wanted", wanted)
+        query = None if first_queries is None else self.project(first_queries).detach()
+        self.register_buffer("query", query)
 
-    def wanted_by(self, queries: Tensor) -> Tensor:
+    def project(self, queries: Tensor) -> Tensor:
         return unit_length(self.query_proj(queries + self.query_pos), dim=-1)  # (B, Q, D)
 
     def forward(self, queries: Tensor, keys: Tensor, mask_logits: Tensor) -> Tensor:
         """`keys` (B, D, N); `mask_logits` (B, Q, N); returns (B, Q, D)."""
-        wanted = self.wanted_by(queries) if self.wanted is None else self.wanted
-        prototypes = self.prototypes(wanted, keys, mask_logits)
-        met = unit_length(self.proj(prototypes * wanted), dim=1)  # (B, Q, D), across queries
-        return self.final(met * self.alpha + prototypes)  # (B, Q, D)
+        query = self.project(queries) if self.query is None else self.query
+        prototypes = self.prototypes(query, keys, mask_logits)
+        modulated = unit_length(self.proj(prototypes * query), dim=1)  # (B, Q, D), across queries
+        return self.final(modulated * self.alpha + prototypes)  # (B, Q, D)
 
-    def prototypes(self, wanted: Tensor, keys: Tensor, mask_logits: Tensor) -> Tensor:
+    def prototypes(self, query: Tensor, keys: Tensor, mask_logits: Tensor) -> Tensor:
         """Each head's part of the most similar token inside the query's mask: (B, Q, D)."""
         best = mask_logits.amax(dim=2, keepdim=True)  # (B, Q, 1)
-        empty = best < 0  # queries without a token
-        all_empty = best.amax(dim=1, keepdim=True) < 0  # (B, 1, 1): images without any
-        outside = (mask_logits < 0) & ~all_empty  # (B, Q, N)
+        empty = best < 0  # queries with an empty mask
+        all_empty = (
+            best.amax(dim=1, keepdim=True) < 0
+        )  # (B, 1, 1): images where every mask is empty
+        attn_mask = (mask_logits < 0) & ~all_empty  # (B, Q, N)
         heads, width = self.heads, self.head_width
         split_keys = keys.reshape(-1, heads, width, self.tokens)  # (B, h, d, N)
-        split_wanted = wanted.reshape(-1, self.queries, heads, width)  # (B, Q, h, d)
-        cosine = split_wanted.transpose(1, 2) @ split_keys  # (B, h, Q, N)
-        cosine = cosine.masked_fill(outside.unsqueeze(1), BELOW_ANY_COSINE)
+        split_query = query.reshape(-1, self.queries, heads, width)  # (B, Q, h, d)
+        cosine = split_query.transpose(1, 2) @ split_keys  # (B, h, Q, N)
+        cosine = cosine.masked_fill(attn_mask.unsqueeze(1), BELOW_ANY_COSINE)
         index = cosine.argmax(dim=3)  # (B, h, Q)
-        # A tie of all tokens goes to token 0. It is said here, since TensorRT leaves ties open.
+        # A tie of all tokens goes to token 0. Stated here because TensorRT leaves ties undefined.
         index = index.masked_fill((empty & ~all_empty).transpose(1, 2), 0)  # (B, h, Q)
         repeated = index.unsqueeze(2) + self.each_channel  # (B, h, d, Q)
-        chosen = split_keys.gather(3, repeated)  # (B, h, d, Q)
-        return chosen.reshape(-1, self.channels, self.queries).transpose(1, 2)  # (B, Q, D)
+        selected = split_keys.gather(3, repeated)  # (B, h, d, Q)
+        return selected.reshape(-1, self.channels, self.queries).transpose(1, 2)  # (B, Q, D)
 
 
 class ServingSelfAttention(nn.Module):
@@ -183,7 +184,7 @@ class ServingSelfAttention(nn.Module):
     def __init__(self, attention: SelfAttention, query_pos: Tensor) -> None:
         super().__init__()
         inner, (_, self.queries, width) = attention.self_attn, query_pos.shape
-        self.channels, self.heads, self.norm = width, inner.heads, attention.norm
+        self.channels, self.heads, self.norm = width, inner.num_heads, attention.norm
         weight, bias = inner.in_proj_weight.detach(), inner.in_proj_bias.detach()
         placed = F.linear(query_pos, weight, bias)  # (1, Q, 3D): right for queries and keys,
         placed[:, :, 2 * width :] = bias[2 * width :]  # values take no position

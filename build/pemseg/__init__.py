@@ -5,7 +5,7 @@ from importlib.metadata import version
 from .checkpoint import CheckpointError, load_network
 from .config import PemConfig, fai_pem_m_ade, pem_stdc2_ade
 from .decoder import Prediction
-from .model import Pem
+from .pem import Pem
 
 __all__ = [
     "CheckpointError",

@@ -3,11 +3,11 @@
 B batch, C channels, H and W the size of the image.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from .config import PemConfig
 
 
 class ConvBnRelu(nn.Module):
@@ -59,21 +59,21 @@ class CatBottleneck(nn.Module):
 
 
 class Stdc(nn.Module):
-    """Image to features at strides 4, 8, 16 and 32.
+    """Image to features of `widths` channels at strides 4, 8, 16 and 32.
 
     `features` is one flat list, because its indices are the keys of the published checkpoints.
     """
 
-    def __init__(self, config: PemConfig) -> None:
+    def __init__(self, widths: Sequence[int], block_counts: Sequence[int]) -> None:
         super().__init__()
-        stem, *stages = config.backbone_widths
+        stem, *stages = widths
         blocks: list[nn.Module] = [
             ConvBnRelu(3, stem // 2, 3, 2),
             ConvBnRelu(stem // 2, stem, 3, 2),
         ]
-        self.ends = [1]  # indices in `features` after which a feature map is handed out
+        self.ends = [1]  # indices in `features` whose output is a feature map
         c_in = stem
-        for c_out, count in zip(stages, config.backbone_blocks, strict=True):
+        for c_out, count in zip(stages, block_counts, strict=True):
             blocks.append(CatBottleneck(c_in, c_out, stride=2))
             blocks.extend(CatBottleneck(c_out, c_out, stride=1) for _ in range(count - 1))
             self.ends.append(len(blocks) - 1)

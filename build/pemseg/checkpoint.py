@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .config import PemConfig
 from .decoder import LEVELS
-from .model import Pem
+from .pem import Pem
 
 State = dict[str, Tensor]
 

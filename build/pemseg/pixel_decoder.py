@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .backbone import ConvBnRelu
-from .config import PemConfig
 from .deformable import ModulatedDeformConv
 
 
@@ -32,7 +31,7 @@ class ChannelWeights(nn.Module):
 
 
 class ContextSelfModulation(nn.Module):
-    """CSM: amplify the channels that matter in the whole image."""
+    """CSM: amplify channels by their weight in the whole image."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -88,16 +87,18 @@ def _start_as_bilinear(weight: Tensor) -> None:
 class PixelDecoder(nn.Module):
     """A convolutional feature pyramid, coarse to fine, with CSM on every level."""
 
-    def __init__(self, config: PemConfig) -> None:
+    def __init__(
+        self, widths: Sequence[int], channels: int, out_channels: int, *, deformable: bool
+    ) -> None:
+        """`widths` of the backbone's features, finest first."""
         super().__init__()
-        channels, widths = config.pixel_width, config.backbone_widths
         self.in_projections = nn.ModuleList(ConvBnRelu(w, channels, 1) for w in widths)
         self.conv_avg = ConvBnRelu(widths[-1], channels, 1)
         self.csm = nn.ModuleList(ContextSelfModulation(channels) for _ in widths)
         self.dcn = nn.ModuleList(
-            RefineAndUpsample(channels, deformable=config.deformable) for _ in range(3)
+            RefineAndUpsample(channels, deformable=deformable) for _ in range(3)
         )
-        self.out = ConvBnRelu(channels, config.decoder_width, 1)
+        self.out = ConvBnRelu(channels, out_channels, 1)
         for projection in (self.in_projections, self.conv_avg, self.out):
             for name, value in projection.named_parameters():
                 if name.endswith("conv.weight"):

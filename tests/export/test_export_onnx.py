@@ -13,7 +13,7 @@ from pemexport import contract, onnx_export
 from pemexport.index_map import IndexMap
 from pemexport.onnx_export import ExportError, check_images, compare, write_served_graph
 from pemseg.checkpoint import load_network, weights_checksum
-from pemseg.model import Pem
+from pemseg.pem import Pem
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 

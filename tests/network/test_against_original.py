@@ -14,7 +14,7 @@ from pemseg.attention import PrototypeCrossAttention, unit_length
 from pemseg.checkpoint import load_network
 from pemseg.decoder import Prediction
 from pemseg.inference import semantic_map
-from pemseg.model import Pem
+from pemseg.pem import Pem
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +61,12 @@ def test_semantic_inference_gives_the_originals_class_map(
     np.testing.assert_allclose(shares[:, ::8, ::8], every8, atol=1e-5)
 
 
-def test_the_serving_form_gives_the_originals_logits_and_masks(
+def test_the_serving_network_gives_the_originals_logits_and_masks(
     fixture: Path, network: Pem, image: torch.Tensor
 ) -> None:
     served = ServingPem(network, 288, 352).double()
     with torch.inference_mode():
-        features = served.backbone(network.normalise(image))
+        features = served.backbone(network.normalize(image))
         logits, masks = served.decoder(*served.pixel_decoder(features))
     np.testing.assert_allclose(logits, np.load(fixture / "pred_logits.npy"), atol=1e-5, rtol=0)
     np.testing.assert_allclose(masks, np.load(fixture / "pred_masks.npy"), atol=1e-5, rtol=0)
@@ -102,14 +102,14 @@ def test_masked_cross_attention_takes_the_originals_tokens_at_its_edges(
     case, attention = edge_cases, first_attention
     with torch.inference_mode():
         keys = unit_length(attention.feature_proj(case.tokens), dim=-1)
-        wanted = unit_length(attention.query_proj(case.queries + case.query_pos), dim=-1)
-        index = attention.choose_tokens(keys, wanted, case.mask_logits < 0)
+        query = unit_length(attention.query_proj(case.queries + case.query_pos), dim=-1)
+        index = attention.select_prototypes(query, keys, case.mask_logits < 0)
         added = attention(case.queries, case.query_pos, case.tokens, case.mask_logits < 0)
     np.testing.assert_array_equal(index, case.index)
     np.testing.assert_allclose(case.queries + added, case.out, atol=1e-5, rtol=0)
 
 
-def test_the_serving_form_takes_the_same_tokens_at_its_edges(
+def test_the_serving_network_takes_the_same_tokens_at_its_edges(
     first_attention: PrototypeCrossAttention, edge_cases: EdgeCases
 ) -> None:
     case = edge_cases

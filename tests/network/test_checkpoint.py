@@ -14,7 +14,7 @@ from pemseg.checkpoint import (
     save_state,
     weights_checksum,
 )
-from pemseg.model import Pem
+from pemseg.pem import Pem
 
 Build = Callable[..., Pem]
 

@@ -10,7 +10,7 @@ from pemexport.fuse_batchnorm import folded_copy
 from pemexport.serving import ServingPem
 from pemseg.config import VARIANTS
 from pemseg.inference import card_outputs
-from pemseg.model import Pem
+from pemseg.pem import Pem
 
 BOTH_VARIANTS = pytest.mark.parametrize(
     "changes", [{}, {"deformable": True, "layers": 6}], ids=["card", "original"]
@@ -88,7 +88,7 @@ def test_folding_batch_norms_changes_no_feature(
     tiny_network: Callable[..., Pem], changes: dict[str, object]
 ) -> None:
     network = tiny_network(**changes).double()
-    image = network.normalise(images(2, 64, 96))
+    image = network.normalize(images(2, 64, 96))
     with torch.inference_mode():
         features = network.backbone(image)
         mask_features, maps = network.sem_seg_head.pixel_decoder(features)

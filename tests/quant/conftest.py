@@ -10,7 +10,7 @@ from PIL import Image
 
 from pemexport.onnx_export import TYPED_OPSET, write_served_graph
 from pemexport.onnx_rewrite import fold_constants
-from pemseg.model import Pem
+from pemseg.pem import Pem
 
 SIDE = 64
 

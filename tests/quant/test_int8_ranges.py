@@ -16,7 +16,7 @@ from pemquant import int8_ranges
 from pemquant.int8 import candidates
 from pemquant.int8_ranges import ranges_of, write_ranges
 from pemquant.reduced_precision import FormError, Limits
-from pemseg.model import Pem
+from pemseg.pem import Pem
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 

@@ -17,7 +17,7 @@ from pemquant.fp16 import HALF, node_kinds
 from pemquant.int8 import candidates
 from pemquant.reduced_precision import FormError, Limits, write_form
 from pemseg.checkpoint import save_state
-from pemseg.model import Pem
+from pemseg.pem import Pem
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 

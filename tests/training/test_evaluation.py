@@ -183,7 +183,7 @@ def test_the_semantic_reading_is_the_originals_step_by_step(colourful_network: P
     scaled = np.asarray(image.resize((88, 64), Image.Resampling.BILINEAR))
     batch = torch.from_numpy(scaled.copy()).permute(2, 0, 1)[None].float()
     padded = torch.zeros(1, 3, 64, 96)
-    padded[..., :88] = network.normalise(batch)
+    padded[..., :88] = network.normalize(batch)
     with torch.inference_mode():
         features = network.backbone(padded)
         mask_features, maps = network.sem_seg_head.pixel_decoder(features)

@@ -31,8 +31,8 @@ output [ { name: "masks" data_type: TYPE_UINT8 dims: [ 2 ] } ]
 @pytest.fixture
 def tensorrt(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The stand-in, fresh, in TensorRT's place; what imports TensorRT is imported anew, too."""
-    monkeypatch.delitem(sys.modules, "stand_in_tensorrt", raising=False)
-    stand_in = importlib.import_module("stand_in_tensorrt")
+    monkeypatch.delitem(sys.modules, "fake_tensorrt", raising=False)
+    stand_in = importlib.import_module("fake_tensorrt")
     monkeypatch.setitem(sys.modules, "tensorrt", stand_in)
     monkeypatch.setitem(sys.modules, "pemtrt.tensorrt_build", None)  # so that it is put back
     monkeypatch.delitem(sys.modules, "pemtrt.tensorrt_build")

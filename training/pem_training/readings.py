@@ -16,7 +16,7 @@ from pem_training.geometry import fit, scale_back
 from pemexport.contract import IMAGE_SIZE
 from pemseg import Pem
 from pemseg.inference import card_outputs, semantic_map
-from pemseg.model import PIXEL_MEAN, STRIDE
+from pemseg.pem import PIXEL_MEAN, STRIDE
 
 SHORT_SIDE, LONGEST = 512, 2048  # the original's test size for ADE20K
 CLASSES_AT_ONCE = 10  # enlarged together: what bounds the memory for a large image

@@ -11,7 +11,7 @@ from pem_training.losses import Points
 from pem_training.precision import PRECISIONS
 from pemexport.contract import ROOT
 from pemseg.config import VARIANTS
-from pemseg.model import STRIDE
+from pemseg.pem import STRIDE
 
 
 class SettingsError(ValueError):

@@ -16,12 +16,16 @@ STRIDE = 32  # of the coarsest features; both sides of an image are multiples of
 
 
 class SegmentationHead(nn.Module):
-    """Pixel decoder and query decoder under the names the published checkpoints use."""
+    """Pixel decoder and query decoder under the names that the published checkpoints use."""
 
-    def __init__(self, config: PemConfig) -> None:
+    def __init__(self, pixel_decoder: PixelDecoder, predictor: PrototypeDecoder) -> None:
         super().__init__()
-        self.pixel_decoder = PixelDecoder(config)
-        self.predictor = PrototypeDecoder(config)
+        self.pixel_decoder = pixel_decoder
+        self.predictor = predictor
+
+    def forward(self, features: list[Tensor]) -> Prediction:
+        """`features` res2 .. res5."""
+        return self.predictor(*self.pixel_decoder(features))
 
 
 class Pem(nn.Module):
@@ -30,25 +34,28 @@ class Pem(nn.Module):
     def __init__(self, config: PemConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = Stdc(config)
-        self.sem_seg_head = SegmentationHead(config)
+        self.backbone = Stdc(config.backbone_widths, config.backbone_blocks)
+        pixel_decoder = PixelDecoder(
+            config.backbone_widths,
+            config.pixel_width,
+            config.decoder_width,
+            deformable=config.deformable,
+        )
+        self.sem_seg_head = SegmentationHead(pixel_decoder, PrototypeDecoder(config))
 
     def forward(self, image: Tensor) -> Prediction:
         """`image` (B, 3, H, W) RGB 0..255 of any type; H and W multiples of 32.
 
-        Returns class logits (B, Q, K + 1), mask logits (B, Q, H/4, W/4) and the same of every
-        earlier layer.
+        Returns class logits (B, Q, K + 1), mask logits (B, Q, H/4, W/4) and the auxiliary outputs.
         """
         if image.shape[2] % STRIDE or image.shape[3] % STRIDE:
             raise ValueError(
                 f"image height and width must be multiples of {STRIDE}, got "
                 f"{tuple(image.shape[2:])}; pad the image with the pixel mean"
             )
-        features = self.backbone(self.normalise(image))
-        mask_features, maps = self.sem_seg_head.pixel_decoder(features)
-        return self.sem_seg_head.predictor(mask_features, maps)
+        return self.sem_seg_head(self.backbone(self.normalize(image)))
 
-    def normalise(self, image: Tensor) -> Tensor:
+    def normalize(self, image: Tensor) -> Tensor:
         """RGB 0..255 to zero mean and unit deviation, in the network's own type."""
         weight = self.sem_seg_head.predictor.class_embed.weight
         mean = weight.new_tensor(PIXEL_MEAN).view(1, 3, 1, 1)
