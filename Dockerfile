@@ -7,13 +7,16 @@ COPY constraints.txt /opt/pem/
 # The image's own Python is Ubuntu's and guarded; its packages lie beside those from apt, so nothing
 # is uninstalled.
 RUN python3 -m pip install --no-cache-dir --break-system-packages --ignore-installed \
-        --constraint /opt/pem/constraints.txt numpy pillow
+        --constraint /opt/pem/constraints.txt numpy pillow "tritonclient[grpc]"
+# The preflight and the engine builder, without the network and without torch: they read config.pbtxt
+# with pem_server, and need nothing else of either project's dependencies.
 COPY client/pem_client/_version.py /opt/pem/client/pem_client/
 COPY build/pyproject.toml /opt/pem/build/
-COPY build/pemseg /opt/pem/build/pemseg
 COPY build/pemtrt /opt/pem/build/pemtrt
-# Without its dependencies: the preflight and the engine builder need no torch.
-RUN python3 -m pip install --no-cache-dir --break-system-packages --no-deps /opt/pem/build
+COPY server/pyproject.toml /opt/pem/server/
+COPY server/pem_server /opt/pem/server/pem_server
+RUN python3 -m pip install --no-cache-dir --break-system-packages --no-deps \
+        /opt/pem/build /opt/pem/server
 COPY deploy/hooks /opt/pem/hooks
 COPY model_repository/fai-pem-m-ade /models/fai-pem-m-ade
 COPY model_repository/pem_preprocess /models/pem_preprocess
@@ -105,7 +108,7 @@ USER 0
 # libraries themselves are in the image.
 RUN python3 -m pip install --no-cache-dir --break-system-packages --no-deps \
         "tensorrt-cu13-bindings==$(python3 -m pemtrt.gpu_info --tensorrt)" \
-    && python3 -c "from pemtrt.import_tensorrt import load_tensorrt; load_tensorrt()"
+    && python3 -c "from pemtrt.gpu_info import load_tensorrt; load_tensorrt()"
 RUN python3 -m pip install --no-cache-dir --break-system-packages \
         --constraint /opt/pem/constraints.txt onnx tqdm \
     && install -d -o 1000 -g 1000 /var/cache/pem

@@ -1,7 +1,7 @@
-"""Build the TensorRT engine that the server runs on a GPU, and put it into the model repository.
+"""Build the TensorRT engine that the server runs on a GPU, and install it in the model repository.
 
     ./run engine                        # for the GPU of this machine; needs TensorRT
-    ./run engine --check model.onnx     # prove on any machine that TensorRT takes a graph on a T4
+    ./run engine --check model.onnx     # check on any machine that TensorRT accepts a graph on a T4
 
 See pemtrt/.
 """
@@ -11,65 +11,64 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pem_server.checkout import MODEL_REPOSITORY, ROOT
+from pem_server.console import log
 from pemtrt import gpu_info, graph_types
 from pemtrt.build_options import BuildOptions
-from pemtrt.engine_build import Places, make_engine
-from pemtrt.errors import EngineError
-from pemtrt.manifest import Profile
-from pemtrt.parser_check import operator_list, prove
+from pemtrt.engine_build import BuildPaths, make_engine
+from pemtrt.manifest import EngineError, Profile
+from pemtrt.parser_check import check_graph, operator_list
 
-ROOT = Path(__file__).resolve().parents[1]
-NETWORK = ROOT / "model_repository" / "pem_network"
+NETWORK = MODEL_REPOSITORY / "pem_network"
 ARTIFACTS = ROOT / "artifacts" / "engine"
 INTERRUPTED = 130
 GIB, MIB = 2**30, 2**20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 with the engine's path on stdout; 1 with a sentence; 130 when interrupted."""
+    """0 with the engine's path on stdout; 1 with an error message; 130 when interrupted."""
     options = _parser().parse_args(argv)
     try:
         if options.check:
-            return check(options.check)
-        manifest = make_engine(_places(options), _build_options(options), options.unproven)
+            return print_check(options.check)
+        manifest = make_engine(_paths(options), _build_options(options), options.unproven)
     except (EngineError, OSError, ValueError) as error:
-        print(f"engine: {error}", file=sys.stderr)
+        log(f"engine: {error}")
         return 1
     except KeyboardInterrupt:
-        print("engine: stopped; what was there before is unchanged", file=sys.stderr)
+        log("engine: interrupted; nothing was changed")
         return INTERRUPTED
-    print(
+    log(
         f"{manifest.precision} engine of {manifest.engine_bytes / MIB:.0f} MiB in "
-        f"{manifest.build_seconds:.0f} s; {manifest.activation_bytes / MIB:.0f} MiB of activations",
-        file=sys.stderr,
+        f"{manifest.build_seconds:.0f} s; {manifest.activation_bytes / MIB:.0f} MiB of activations"
     )
     print(options.output)
     return 0
 
 
-def check(path: Path) -> int:
-    """Print the static proof of one graph; 1 when TensorRT would refuse it."""
+def print_check(path: Path) -> int:
+    """Print the static check of one graph; 1 when TensorRT would refuse it."""
     model = graph_types.load(path)
-    proof = prove(model)
+    checked = check_graph(model)
     listed = operator_list()
     kinds = sorted({node.op_type for node in model.graph.node})
-    print(f"{path}: {proof.nodes} nodes against {listed.parser} on {listed.architecture}")
-    for problem in proof.problems:
+    print(f"{path}: {checked.nodes} nodes against {listed.parser} on {listed.architecture}")
+    for problem in checked.problems:
         print(f"  {problem}")
-    if proof.problems:
+    if checked.problems:
         return 1
     print(f"operators, all supported with their types: {', '.join(kinds)}")
     print("uint8 at the ends only; no shape depends on an image; batches of 1 to 8 inferred")
-    memory = graph_types.memory(model, proof.values)
-    print(f"activations of a batch of {graph_types.BATCHES[-1]} as written, the largest:")
+    memory = graph_types.memory(model, checked.values)
+    print(f"largest activations for a batch of {graph_types.BATCHES[-1]}, without fusion:")
     for name, value, size in memory.largest:
         print(f"  {size / MIB:7.0f} MiB  {value.type} {list(value.shape or ())}  {name}")
     print(f"  {memory.peak_bytes / MIB:7.0f} MiB  at most alive at once; fusion saves some of it")
     return 0
 
 
-def _places(options: argparse.Namespace) -> Places:
-    return Places(
+def _paths(options: argparse.Namespace) -> BuildPaths:
+    return BuildPaths(
         graph=options.onnx,
         target=options.output,
         config=options.config,
@@ -88,48 +87,31 @@ def _build_options(options: argparse.Namespace) -> BuildOptions:
 
 
 def _parser() -> argparse.ArgumentParser:
-    usual = BuildOptions()
+    default = BuildOptions()
     parser = argparse.ArgumentParser(
         prog="./run engine", description=(__doc__ or "").split("\n")[0]
     )
     add = parser.add_argument
-    add("--check", type=Path, metavar="ONNX", help="prove a graph instead; needs no GPU")
-    paths = {
-        "--onnx": (NETWORK / "1" / "model.onnx", "the graph"),
-        "--output": (NETWORK / "1" / "model.plan", "the engine; its manifest goes beside it"),
-        "--config": (NETWORK / "configs" / "t4.pbtxt", "what is going to serve it"),
-        "--timing-caches": (ARTIFACTS / "timing-caches", "folder of kernel timings"),
-        "--report": (ARTIFACTS, "folder for layers.json and layers.md"),
-        "--backend": (gpu_info.BACKEND, "the server's backend, whose TensorRT must be Python's"),
-    }
-    for name, (default, meaning) in paths.items():
-        add(
-            name, type=Path, default=default, metavar="PATH", help=f"{meaning}; default %(default)s"
-        )
-    add("--min-batch", type=int, default=usual.profile.smallest, metavar="N", help="default 1")
-    add(
-        "--opt-batch",
-        type=int,
-        default=usual.profile.best,
-        metavar="N",
-        help="the batch size to be fastest at; default %(default)s, 8 for throughput",
-    )
-    add("--max-batch", type=int, default=usual.profile.largest, metavar="N", help="default 8")
-    add(
-        "--workspace-gib",
-        type=float,
-        default=usual.workspace_bytes / GIB,
-        metavar="GIB",
-        help="scratch memory of one layer; default %(default)s",
-    )
-    add(
-        "--optimization-level",
-        type=int,
-        default=usual.optimization_level,
-        metavar="N",
-        help="0 to 5: how long to look for kernels; default %(default)s",
-    )
-    add("--unproven", action="store_true", help="build what the static proof refuses")
+    add("--check", type=Path, metavar="ONNX", help="only check a graph; needs no GPU")
+    for name, value, text in (
+        ("--onnx", NETWORK / "1" / "model.onnx", "the graph"),
+        ("--output", NETWORK / "1" / "model.plan", "the engine; its manifest goes beside it"),
+        ("--config", NETWORK / "configs" / "t4.pbtxt", "the configuration that will serve it"),
+        ("--timing-caches", ARTIFACTS / "timing-caches", "folder of kernel timings"),
+        ("--report", ARTIFACTS, "folder for layers.json and layers.md"),
+        ("--backend", gpu_info.BACKEND, "the server's backend; its TensorRT must be Python's"),
+    ):
+        add(name, type=Path, default=value, metavar="PATH", help=f"{text}; default %(default)s")
+    profile = default.profile
+    for name, kind, number, text in (
+        ("--min-batch", int, profile.smallest, "the smallest batch"),
+        ("--opt-batch", int, profile.best, "the batch to be fastest at; 8 for throughput"),
+        ("--max-batch", int, profile.largest, "the largest batch"),
+        ("--workspace-gib", float, default.workspace_bytes / GIB, "scratch memory of one layer"),
+        ("--optimization-level", int, default.optimization_level, "0 to 5: search for kernels"),
+    ):
+        add(name, type=kind, default=number, metavar="N", help=f"{text}; default %(default)s")
+    add("--unproven", action="store_true", help="build a graph that the static check refuses")
     return parser
 
 

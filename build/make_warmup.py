@@ -1,7 +1,7 @@
 """Write the inputs that the server's models run once before they report ready.
 
-A street drawn by this script: small enough to commit, and of the kind that clients send, so that
-decoders, kernels and caches are loaded by what they will meet.
+A street drawn by this script: small enough to commit, and similar to clients' images, so that
+decoders, kernels and caches are warm for them.
 """
 
 import io
@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-REPOSITORY = Path(__file__).resolve().parents[1] / "model_repository"
+from pem_server.checkout import MODEL_REPOSITORY
+
 SIZE = 640  # side of the network's input
 HEIGHT, WIDTH = 480, 640  # of the image: its longer side fits without resizing
 PADDING = (124, 116, 104)
@@ -27,7 +28,7 @@ PARTS = (
 
 
 def main() -> None:
-    """Write every file; prints the paths."""
+    """Write every file and print its path."""
     for path, content in warmup_files().items():
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
@@ -35,7 +36,7 @@ def main() -> None:
 
 
 def warmup_files() -> dict[Path, bytes]:
-    """Return what belongs into each warmup/ folder of the model repository."""
+    """The content of each warmup/ folder of the model repository."""
     queries = draw_street()
     image = paint(queries)
     maps = {
@@ -54,7 +55,7 @@ def warmup_files() -> dict[Path, bytes]:
         "pem_render": maps,
     }
     return {
-        REPOSITORY / model / "warmup" / name: content
+        MODEL_REPOSITORY / model / "warmup" / name: content
         for model, contents in files.items()
         for name, content in contents.items()
     }
@@ -70,10 +71,10 @@ def draw_street() -> npt.NDArray[np.uint8]:
 
 
 def paint(queries: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return (HEIGHT, WIDTH, 3) RGB: the parts' colours, darker towards the right."""
-    colours = np.array([colour for colour, _, _ in PARTS])
+    """Return (HEIGHT, WIDTH, 3) RGB: the parts' colors, darker towards the right."""
+    colors = np.array([color for color, _, _ in PARTS])
     light = np.linspace(1.0, 0.7, WIDTH)[:, None]
-    return np.asarray(colours[queries] * light).astype(np.uint8)
+    return np.asarray(colors[queries] * light).astype(np.uint8)
 
 
 def on_square(
@@ -87,7 +88,7 @@ def on_square(
 
 
 def padded(values: list[int] | list[float], kind: type[np.int32] | type[np.float32]) -> bytes:
-    """Return one value for each query; those that draw nothing get 0."""
+    """One value for each query; 0 for those that draw nothing."""
     return np.pad(np.array(values, kind), (0, QUERIES - len(values))).tobytes()
 
 

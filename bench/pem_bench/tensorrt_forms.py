@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from pemexport import contract
-from pemtrt.errors import EngineError
-from pemtrt.import_tensorrt import load_tensorrt
+from pemtrt.gpu_info import load_tensorrt
+from pemtrt.manifest import EngineError
 
 from .cuda_forms import Launch, for_each_size, recorded, why_no_gpu
 from .forms import Absent, Form, Network, Sources

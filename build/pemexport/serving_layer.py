@@ -161,9 +161,7 @@ class ServingCrossAttention(nn.Module):
         """Each head's part of the most similar token inside the query's mask: (B, Q, D)."""
         best = mask_logits.amax(dim=2, keepdim=True)  # (B, Q, 1)
         empty = best < 0  # queries with an empty mask
-        all_empty = (
-            best.amax(dim=1, keepdim=True) < 0
-        )  # (B, 1, 1): images where every mask is empty
+        all_empty = best.amax(dim=1, keepdim=True) < 0  # (B, 1, 1): no mask has a token
         attn_mask = (mask_logits < 0) & ~all_empty  # (B, Q, N)
         heads, width = self.heads, self.head_width
         split_keys = keys.reshape(-1, heads, width, self.tokens)  # (B, h, d, N)

@@ -1,9 +1,9 @@
-"""From an ONNX graph to a TensorRT engine that the server may run, and the proofs around it.
+"""From an ONNX graph to a TensorRT engine that the server may run, and the checks around it.
 
-`operators` proves on a CPU that TensorRT takes a graph, `tensorrt_build` builds the engine on its
-GPU, `placement` puts it into the model repository with its manifest, and `preflight` compares that
-manifest with the machine before the server starts. The preflight runs in the serving image: what it
-imports is of Python's own library.
+`parser_check` predicts on a CPU whether TensorRT parses a graph, `tensorrt_build` builds the engine
+on its GPU, `manifest` installs it with a manifest, and `preflight` compares that manifest with the
+machine before the server starts. The preflight runs in the serving image, which has neither torch
+nor onnx.
 """
 
 from importlib.metadata import version

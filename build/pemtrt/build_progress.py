@@ -1,13 +1,10 @@
-"""The builder's phases as progress bars on stderr, one below the other as they are nested.
+"""The builder's phases as nested progress bars on stderr.
 
-In a log, which is no terminal, the two outer levels only, and every half minute.
+In a log file, which is no terminal, only the two outer levels, and every half minute.
 """
-
-from __future__ import annotations
 
 import sys
 import threading
-from dataclasses import dataclass
 from typing import Any
 
 from tqdm import tqdm  # type: ignore[import-untyped]
@@ -15,27 +12,19 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 LOGGED_LEVELS = 2
 
 
-@dataclass
-class Phase:
-    """One that goes on: its bar, and how deep it is nested."""
-
-    bar: Any  # tqdm
-    depth: int
-
-
 class Phases:
-    """Bars by the names of their phases. May be called from several threads, as TensorRT does.
+    """Bars by the names of their phases. Thread-safe, as TensorRT requires.
 
-    After `stop`, every step answers that the build should end.
+    After `stop`, every step reports that the build should end.
     """
 
     def __init__(self) -> None:
-        self._phases: dict[str, Phase] = {}
+        self._bars: dict[str, tuple[Any, int]] = {}  # tqdm, depth
         self._lock = threading.Lock()
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Ask the builder to end at its next step."""
+        """Make the builder end at its next step."""
         self._stopped.set()
 
     @property
@@ -45,36 +34,33 @@ class Phases:
     def start(self, name: str, parent: str | None, steps: int) -> None:
         """A phase of `steps` steps begins, inside `parent`."""
         with self._lock:
-            above = self._phases.get(parent or "")
-            depth = above.depth + 1 if above else 0
-            lively = sys.stderr.isatty()
+            depth = self._bars[parent][1] + 1 if parent in self._bars else 0
+            is_terminal = sys.stderr.isatty()
             bar = tqdm(
                 total=steps,
                 desc=f"{'  ' * depth}{name}",
-                position=depth if lively else 0,  # a log has no lines to go back to
-                leave=depth == 0 or not lively,
-                mininterval=0.2 if lively else 30.0,  # seconds
-                disable=depth >= LOGGED_LEVELS and not lively,
+                position=depth if is_terminal else 0,  # a log has no lines to go back to
+                leave=depth == 0 or not is_terminal,
+                mininterval=0.2 if is_terminal else 30.0,  # seconds
+                disable=depth >= LOGGED_LEVELS and not is_terminal,
                 dynamic_ncols=True,
             )
-            self._phases[name] = Phase(bar, depth)
+            self._bars[name] = bar, depth
 
     def step(self, name: str) -> bool:
         """One step of a phase is done; whether the build goes on."""
         with self._lock:
-            if phase := self._phases.get(name):
-                phase.bar.update()
+            if name in self._bars:
+                self._bars[name][0].update()
         return not self.stopped
 
     def finish(self, name: str) -> None:
-        """A phase is done, or was given up before all its steps were."""
+        """A phase is done, or was abandoned before all its steps were."""
         with self._lock:
-            if phase := self._phases.pop(name, None):
-                phase.bar.close()
+            if name in self._bars:
+                self._bars.pop(name)[0].close()
 
     def close(self) -> None:
-        """Take away what a build that failed left standing."""
-        with self._lock:
-            for phase in self._phases.values():
-                phase.bar.close()
-            self._phases.clear()
+        """Remove the bars that a failed build left."""
+        for name in list(self._bars):
+            self.finish(name)

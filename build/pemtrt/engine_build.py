@@ -1,6 +1,4 @@
-"""From an ONNX file to an engine in the model repository, and all that is checked between."""
-
-from __future__ import annotations
+"""From an ONNX file to an engine in the model repository, with every check on the way."""
 
 import contextlib
 import hashlib
@@ -9,105 +7,103 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
 from tqdm import tqdm  # type: ignore[import-untyped]
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from pemtrt import gpu_info, layers, pbtxt, preflight
+from pem_server.model_config import parse_model_config
+from pemtrt import gpu_info, layers, preflight
 from pemtrt.build_options import BuildOptions, timing_cache_path
 from pemtrt.build_progress import Phases
-from pemtrt.errors import EngineError
 from pemtrt.gpu_info import Machine
 from pemtrt.graph_types import Value, load, precision_of, types_of
-from pemtrt.import_tensorrt import REMEDY, load_tensorrt
-from pemtrt.install import place, write_whole
-from pemtrt.manifest import Manifest, Tensor, sha256
-from pemtrt.parser_check import Proof, operator_list, prove
+from pemtrt.manifest import EngineError, Manifest, Tensor, install, sha256, write_atomically
+from pemtrt.parser_check import ParserCheck, check_graph, operator_list
 
 if TYPE_CHECKING:
     from pemtrt.tensorrt_build import Built
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class BuildPaths:
     """Where a build reads and writes."""
 
     graph: Path  # .onnx
     target: Path  # model.plan, in a version folder of the repository
-    config: Path  # the configuration that is going to serve it
+    config: Path  # the configuration that will serve it
     timing_caches: Path  # a folder
     report: Path  # a folder, for layers.json and layers.md
-    backend: Path = field(default=gpu_info.BACKEND)
+    backend: Path = gpu_info.BACKEND
 
 
-def make_engine(places: Places, options: BuildOptions, unproven: bool = False) -> Manifest:
-    """Build, describe and place an engine for this machine's first GPU.
+def make_engine(paths: BuildPaths, options: BuildOptions, unproven: bool = False) -> Manifest:
+    """Build, describe and install an engine for this machine's first GPU.
 
-    EngineError with its sentence, and nothing is changed, when it cannot be. `unproven` builds a
-    graph that the static proof refuses. KeyboardInterrupt after Ctrl-C or SIGTERM.
+    EngineError, and nothing is changed, when that is impossible. `unproven` builds a graph that
+    the static check refuses. KeyboardInterrupt after Ctrl-C or SIGTERM.
     """
-    config = pbtxt.read(places.config)
-    model = load(places.graph)
-    proof = prove(model)
-    load_tensorrt()
-    here = building_machine(places.backend)
-    check_graph(proof, here, unproven)
-    check_config(graph_tensors(model, proof.values), options, config, places.config)
+    config = parse_model_config(paths.config)
+    model = load(paths.graph)
+    checked = check_graph(model)
+    gpu_info.load_tensorrt()
+    machine = building_machine(paths.backend)
+    require_supported(checked, machine, unproven)
+    require_served(graph_tensors(model, checked.values), options, config, paths.config)
     began = time.monotonic()
-    built = _build(places, options, here)
-    manifest = describe(model, proof, built, here, options, places.graph, time.monotonic() - began)
-    check_config(built.tensors, options, config, places.config)
-    write_report(built.layer_report, manifest, places.report)
-    place(built.engine, manifest, places.target)
+    built = _build(paths, options, machine)
+    seconds = time.monotonic() - began
+    manifest = describe(model, checked, built, machine, options, paths.graph, seconds)
+    require_served(built.tensors, options, config, paths.config)
+    write_report(built.layer_report, manifest, paths.report)
+    install(built.engine, manifest, paths.target)
     return manifest
 
 
 def building_machine(backend: Path) -> Machine:
     """This machine with the TensorRT that Python has loaded, which must be the server's.
 
-    Where there is no server, nothing is compared: preflight does it where the engine is served.
+    Without a server here, nothing is compared: preflight does it where the engine is served.
     """
     version = gpu_info.library_version(gpu_info.loaded_library())
     if backend.is_file():
         served = gpu_info.library_version(gpu_info.server_library(backend))
         if served != version:
             raise EngineError(
-                f"Python's TensorRT must be the server's, {served}, and is {version}: {REMEDY}."
+                f"Python's TensorRT is {version}, but the server's is {served}; "
+                f"{gpu_info.INSTALL_TENSORRT}"
             )
     else:
-        say(f"No server is here ({backend}): the engine will run with TensorRT {version} only.")
+        write_line(f"no server here ({backend}): the engine will need TensorRT {version} exactly")
     return Machine(gpu_info.visible_gpus(), gpu_info.driver_version(), version)
 
 
-def check_graph(proof: Proof, here: Machine, unproven: bool) -> None:
-    """Refuse what this GPU cannot compute. EngineError with every reason."""
-    types = types_of(proof.values.values())
-    reasons = list(preflight.missing_types(types, here.gpus[0]))
-    if reasons:
-        raise EngineError(" ".join(reasons))
-    if proof.problems and not unproven:
+def require_supported(checked: ParserCheck, machine: Machine, unproven: bool) -> None:
+    """EngineError with every reason for a graph that this GPU cannot compute."""
+    types = types_of(checked.values.values())
+    if reasons := list(preflight.missing_types(types, machine.gpus[0])):
+        raise EngineError("; ".join(reasons))
+    if checked.problems and not unproven:
         raise EngineError(
-            f"The graph must pass the static proof for {operator_list().architecture}, and does "
-            f"not: {' '.join(proof.problems)} Export it again, or build it all the same with "
-            "--unproven."
+            f"the graph fails the static check for {operator_list().architecture}: "
+            f"{'; '.join(checked.problems)}; export it again, or build it anyway with --unproven"
         )
 
 
-def check_config(
-    tensors: list[Tensor], options: BuildOptions, config: pbtxt.Message, path: Path
+def require_served(
+    tensors: list[Tensor], options: BuildOptions, config: ModelConfig, path: Path
 ) -> None:
-    """Refuse what the configuration at `path` does not serve. EngineError with every reason."""
-    problems = preflight.config_problems(tensors, options.profile, config, path)
-    if reasons := list(problems):
-        raise EngineError(" ".join(reasons))
+    """EngineError with every reason why the configuration at `path` does not fit."""
+    if reasons := list(preflight.config_problems(tensors, options.profile, config, path)):
+        raise EngineError("; ".join(reasons))
 
 
 def graph_tensors(model: onnx.ModelProto, values: dict[str, Value]) -> list[Tensor]:
-    """Inputs and outputs as the engine is going to have them: known before it is built."""
+    """Inputs and outputs as the engine will have them: known before it is built."""
     return [
         Tensor(end.name, is_input, f"TYPE_{value.type}", [-1, *(d or -1 for d in value.shape[1:])])
         for ends, is_input in ((model.graph.input, True), (model.graph.output, False))
@@ -118,62 +114,62 @@ def graph_tensors(model: onnx.ModelProto, values: dict[str, Value]) -> list[Tens
 
 def describe(
     model: onnx.ModelProto,
-    proof: Proof,
-    built: Built,
-    here: Machine,
+    checked: ParserCheck,
+    built: "Built",
+    machine: Machine,
     options: BuildOptions,
     graph: Path,
     seconds: float,
 ) -> Manifest:
     """The manifest of what was built."""
-    facts = {entry.key: entry.value for entry in model.metadata_props}
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
     return Manifest(
-        tensorrt=here.tensorrt,
-        capability=here.gpus[0].capability,
-        gpu=here.gpus[0].name,
-        driver=here.driver,
+        tensorrt=machine.tensorrt,
+        capability=machine.gpus[0].capability,
+        gpu=machine.gpus[0].name,
+        driver=machine.driver,
         engine_bytes=len(built.engine),
         engine_sha256=hashlib.sha256(built.engine).hexdigest(),
         onnx_sha256=sha256(graph),
-        onnx_types=types_of(proof.values.values()),
-        precision=precision_of(model, proof.values),
+        onnx_types=types_of(checked.values.values()),
+        precision=precision_of(model, checked.values),
         profile=options.profile,
         tensors=built.tensors,
-        class_names=json.loads(facts.get("class_names", "[]")),
+        class_names=json.loads(metadata.get("class_names", "[]")),
         activation_bytes=built.activation_bytes,
-        options=options.stated(),
+        options=options.as_json(),
         built_at=datetime.now(UTC).isoformat(timespec="seconds"),
         build_seconds=round(seconds, 1),
     )
 
 
 def write_report(layer_report: str, manifest: Manifest, folder: Path) -> None:
-    """layers.json as TensorRT gives it, layers.md as a table."""
-    write_whole(folder / "layers.json", layer_report.encode())
+    """layers.json as TensorRT writes it, layers.md as a table."""
+    write_atomically(folder / "layers.json", layer_report.encode())
     try:
         found = layers.layers_of(layer_report)
     except ValueError as error:
-        say(f"The layer report is no JSON ({error}): layers.json holds it as it is, no table.")
+        write_line(f"TensorRT's layer report is not JSON ({error}): layers.md was not written")
         return
     title = f"{manifest.precision} engine, TensorRT {manifest.tensorrt}, {manifest.gpu}"
-    write_whole(folder / "layers.md", layers.to_markdown(found, title).encode())
+    write_atomically(folder / "layers.md", layers.to_markdown(found, title).encode())
 
 
-def say(text: str) -> None:
-    """A line on stderr that does not tear the progress bars apart."""
+def write_line(text: str) -> None:
+    """A line on stderr that leaves the progress bars intact."""
     tqdm.write(text, file=sys.stderr)
 
 
-def _build(places: Places, options: BuildOptions, here: Machine) -> Built:
+def _build(paths: BuildPaths, options: BuildOptions, machine: Machine) -> "Built":
     from pemtrt import tensorrt_build  # late: it imports TensorRT
 
-    gpu = here.gpus[0]
-    cache = timing_cache_path(places.timing_caches, here.tensorrt, gpu.name, here.driver)
+    gpu = machine.gpus[0]
+    cache = timing_cache_path(paths.timing_caches, machine.tensorrt, gpu.name, machine.driver)
     known = cache.read_bytes() if cache.is_file() else b""
-    say(f"Building for {gpu.name} with TensorRT {here.tensorrt}; the first time takes minutes.")
+    write_line(f"building for {gpu.name} with TensorRT {machine.tensorrt}; minutes the first time")
     with contextlib.closing(Phases()) as phases, _stopped_by_signals(phases):
-        built = tensorrt_build.build(places.graph, options, known, phases, say)
-    write_whole(cache, built.timing_cache)
+        built = tensorrt_build.build(paths.graph, options, known, phases, write_line)
+    write_atomically(cache, built.timing_cache)
     return built
 
 
@@ -183,7 +179,7 @@ def _stopped_by_signals(phases: Phases) -> Iterator[None]:
 
     def stop(number: int, frame: Any) -> None:
         phases.stop()
-        say("Stopping at the builder's next step ...")
+        write_line("stopping at the builder's next step ...")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

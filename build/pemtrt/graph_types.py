@@ -1,9 +1,7 @@
-"""What can be told of an ONNX graph without running it: types, shapes, and memory.
+"""Static analysis of an ONNX graph: types, shapes, and memory.
 
 Types are named as TensorRT's operator list names them: FP32, FP16, INT64 and so on.
 """
-
-from __future__ import annotations
 
 import copy
 import math
@@ -15,29 +13,10 @@ from pathlib import Path
 import onnx
 from onnx import shape_inference
 
-from pemtrt.errors import EngineError
+from pemtrt.manifest import EngineError
 
 BATCHES = range(1, 9)
-KIND = onnx.TensorProto
-TYPE_NAMES: dict[int, str] = {
-    KIND.FLOAT: "FP32",
-    KIND.FLOAT16: "FP16",
-    KIND.BFLOAT16: "BF16",
-    KIND.DOUBLE: "DOUBLE",
-    KIND.INT64: "INT64",
-    KIND.INT32: "INT32",
-    KIND.INT16: "INT16",
-    KIND.INT8: "INT8",
-    KIND.UINT8: "UINT8",
-    KIND.BOOL: "BOOL",
-    KIND.FLOAT8E4M3FN: "FP8",
-    KIND.FLOAT8E4M3FNUZ: "FP8",
-    KIND.FLOAT8E5M2: "FP8",
-    KIND.FLOAT8E5M2FNUZ: "FP8",
-    KIND.FLOAT4E2M1: "FP4",
-    KIND.INT4: "INT4",
-    KIND.UINT4: "INT4",
-}
+TYPE_NAMES = {"FLOAT": "FP32", "FLOAT16": "FP16", "BFLOAT16": "BF16", "UINT4": "INT4"}
 BYTES = {"FP32": 4, "FP16": 2, "INT64": 8, "INT32": 4, "INT8": 1, "UINT8": 1, "BOOL": 1}
 
 
@@ -51,7 +30,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Memory:
-    """The activations of one batch, if every tensor were written out: TensorRT fuses many away."""
+    """The activations of one batch without fusion: TensorRT fuses many away."""
 
     largest: list[tuple[str, Value, int]]  # name, value, bytes; the largest first
     peak_bytes: int  # of all tensors that are alive at once, in the graph's order
@@ -60,21 +39,21 @@ class Memory:
 def load(path: Path) -> onnx.ModelProto:
     """The model in a file. EngineError when there is none."""
     if not path.is_file():
-        raise EngineError(f"The ONNX graph {path} is missing: make it with ./run export.")
+        raise EngineError(f"the ONNX graph {path} is missing; make it with ./run export")
     try:
         return onnx.load(path)
     except Exception as error:  # protobuf's own class of error depends on its version
-        raise EngineError(f"{path} must be an ONNX file, and cannot be read: {error}") from error
+        raise EngineError(f"{path} is not a readable ONNX file: {error}") from error
 
 
 def with_batch(model: onnx.ModelProto, batch: int | None) -> onnx.ModelProto:
     """A copy with the first dimension of every input set; None: any length. Outputs follow."""
     changed = copy.deepcopy(model)
-    del changed.graph.value_info[:]  # what the exporter noted of a batch of any size
+    del changed.graph.value_info[:]  # inferred by the exporter for any batch size
     for value in changed.graph.input:
         dims = value.type.tensor_type.shape.dim
         if not dims:
-            raise EngineError(f"{value.name} must have the batch in front, and has no dimension.")
+            raise EngineError(f"{value.name} must have the batch in front, got a scalar")
         if batch is None:
             dims[0].dim_param = "batch"
         else:
@@ -89,7 +68,7 @@ def infer(model: onnx.ModelProto, batch: int | None, *, strict: bool = True) -> 
     """Every tensor of the graph by its name, for one batch size; None: for any.
 
     EngineError with ONNX's own reason when the graph contradicts itself; unless `strict`, what
-    cannot be inferred is left out.
+    cannot be inferred is omitted.
     """
     try:
         inferred = shape_inference.infer_shapes(
@@ -99,7 +78,7 @@ def infer(model: onnx.ModelProto, batch: int | None, *, strict: bool = True) -> 
         if not strict:
             return {}
         reason = " ".join(str(error).split()).rstrip(".")
-        raise EngineError(f"The graph's shapes must follow from its inputs: {reason}.") from error
+        raise EngineError(f"the graph's shapes cannot be inferred: {reason}") from error
     values = {t.name: Value(type_name(t.data_type), tuple(t.dims)) for t in inferred.initializer}
     for info in (*inferred.input, *inferred.value_info, *inferred.output):
         values[info.name] = _value(info.type.tensor_type)
@@ -107,8 +86,12 @@ def infer(model: onnx.ModelProto, batch: int | None, *, strict: bool = True) -> 
 
 
 def type_name(number: int) -> str:
-    """The name of an element type of ONNX."""
-    return TYPE_NAMES.get(number, f"ONNX type {number}")
+    """TensorRT's name of an element type of ONNX."""
+    name = onnx.TensorProto.DataType.Name(number)
+    for prefix, short in (("FLOAT8", "FP8"), ("FLOAT4", "FP4")):
+        if name.startswith(prefix):
+            return short
+    return TYPE_NAMES.get(name, str(name))
 
 
 def types_of(values: Iterable[Value]) -> list[str]:
@@ -117,7 +100,7 @@ def types_of(values: Iterable[Value]) -> list[str]:
 
 
 def precision_of(model: onnx.ModelProto, values: dict[str, Value]) -> str:
-    """int8, fp16 or fp32: the lowest in which any convolution or matrix product is asked for."""
+    """int8, fp16 or fp32: the lowest of any convolution or matrix product."""
     kinds = {node.op_type for node in model.graph.node}
     if "QuantizeLinear" in kinds or "DequantizeLinear" in kinds:
         return "int8"
@@ -127,7 +110,7 @@ def precision_of(model: onnx.ModelProto, values: dict[str, Value]) -> str:
 
 
 def memory(model: onnx.ModelProto, values: dict[str, Value], count: int = 10) -> Memory:
-    """Activation memory for the batch that `values` were inferred with."""
+    """Activation memory for the batch of which `values` were inferred."""
     made = {n: size(values[n]) for node in model.graph.node for n in node.output if n}
     made |= {value.name: size(values[value.name]) for value in model.graph.input}
     largest = sorted(made, key=lambda name: made[name], reverse=True)[:count]

@@ -1,29 +1,25 @@
-"""What the engine inspector tells of the layers, as a table.
+"""The engine inspector's layers as a table.
 
-The inspector's JSON is TensorRT's own and differs between versions: what is not there stays empty.
+The inspector's JSON is TensorRT's own and differs between versions: what is missing stays empty.
 """
-
-from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
-COLUMNS = ("#", "layer", "kind", "precision", "output", "tactic")
-LONGEST_NAME = 90  # characters; a fused layer's name lists all that it was made of
+LONGEST_NAME = 90  # characters; a fused layer's name lists everything that was fused
+PRECISIONS = ("FP32", "FP16", "BF16", "FP8", "INT64", "INT32", "INT8", "UINT8", "BOOL")
 
 
-@dataclass(frozen=True)
-class Layer:
-    """One layer of an engine, which may stand for many nodes of the graph."""
+class Layer(NamedTuple):
+    """One layer of an engine, which may combine many nodes of the graph."""
 
     name: str
     kind: str
     precision: str  # of its outputs, such as "Half"
     output: str  # dims of the first one
-    tactic: str  # the kernel that was chosen
+    tactic: str  # the selected kernel
 
 
 def layers_of(report: str) -> list[Layer]:
@@ -34,17 +30,17 @@ def layers_of(report: str) -> list[Layer]:
 
 
 def to_markdown(layers: list[Layer], title: str) -> str:
-    """A page: how many layers of each kind and precision, and then every layer."""
+    """A page: the number of layers of each kind and precision, then every layer."""
     counts = Counter((layer.kind, layer.precision) for layer in layers)
-    summary = [("kind", "precision", "layers")]
-    summary += [(kind, precision, str(count)) for (kind, precision), count in counts.most_common()]
-    rows = [COLUMNS]
-    for number, layer in enumerate(layers):
-        name = (
-            layer.name if len(layer.name) <= LONGEST_NAME else layer.name[: LONGEST_NAME - 1] + "…"
-        )
-        rows.append((str(number), name, layer.kind, layer.precision, layer.output, layer.tactic))
-    return f"# {title}\n\n{_table(summary)}\n\n{_table(rows)}\n"
+    summary = _table(
+        ("kind", "precision", "layers"),
+        ((kind, precision, str(count)) for (kind, precision), count in counts.most_common()),
+    )
+    rows = _table(
+        ("#", *Layer._fields),
+        ((str(number), _shortened(name), *rest) for number, (name, *rest) in enumerate(layers)),
+    )
+    return f"# {title}\n\n{summary}\n\n{rows}\n"
 
 
 def _layer(entry: Any) -> Layer:
@@ -62,15 +58,17 @@ def _layer(entry: Any) -> Layer:
 
 
 def _precision(text: str) -> str:
-    """ "Channel major FP16 format where channel % 8 == 0" says FP16; "Half" is a name already."""
-    words = text.replace(",", " ").split()
-    known = [word for word in words if word.upper() in PRECISIONS]
+    """FP16 for "Channel major FP16 format where channel % 8 == 0"; "Half" stays "Half"."""
+    known = [word for word in text.replace(",", " ").split() if word.upper() in PRECISIONS]
     return known[0] if known else text
 
 
-PRECISIONS = ("FP32", "FP16", "BF16", "FP8", "INT64", "INT32", "INT8", "UINT8", "BOOL")
+def _shortened(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    head, *body = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
-    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    first, *rest = [
+        f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in (head, *rows)
+    ]
+    return "\n".join([first, "|" + "---|" * len(head), *rest])

@@ -1,13 +1,14 @@
-"""Prove on a CPU that TensorRT's parser takes a graph on a T4.
+"""Check on a CPU that TensorRT's parser accepts a graph for a T4.
+
+Scaffolding until the project has a T4: the real parser then answers this, and this file,
+parser_rules.py and operators.json can be deleted.
 
 operators.json lists the operators of one parser version with the element types that compute
-capability 7.5 has. What is proven: every node is in the list with its types and attributes; uint8
-is cast from and to floats at the ends of the graph and nowhere else; no shape depends on what is
-in an image; every shape follows from the batch size, for 1 to 8. What is not: speed, and that
-the builder finds kernels.
+capability 7.5 has. Checked: every node is in the list with its types and attributes; uint8 is cast
+from and to floats at the ends of the graph and nowhere else; no shape depends on an image's
+content; every shape follows from the batch size, for 1 to 8. Not checked: speed, and whether the
+builder finds kernels.
 """
-
-from __future__ import annotations
 
 import json
 from collections.abc import Iterator
@@ -19,13 +20,13 @@ from typing import Any
 import onnx
 from onnx import defs
 
-from pemtrt.errors import EngineError
 from pemtrt.graph_types import BATCHES, Value, infer
+from pemtrt.manifest import EngineError
 from pemtrt.parser_rules import RESTRICTIONS, Node
 
 LIST = Path(__file__).with_name("operators.json")
 FLOATS = ("FP32", "FP16")
-# What may stand in a parameter that is not the operator's data: indices, scales, conditions.
+# Types of parameters that are not the operator's data: indices, scales, conditions.
 AUXILIARY = (*FLOATS, "INT32", "INT64", "BOOL")
 # Operators whose outputs' shape depends on values, whatever their inputs are.
 DATA_DEPENDENT = ("NonZero", "NonMaxSuppression", "Unique", "Compress")
@@ -55,12 +56,12 @@ class OperatorList:
     architecture: str
     opset: tuple[int, int]
     types: dict[str, tuple[str, ...]]
-    restricted: frozenset[str]  # operators with a rule of their own, see restrictions.py
+    restricted: frozenset[str]  # operators with a rule of their own, see parser_rules.py
 
 
 @dataclass
-class Proof:
-    """The problems of a graph, each a sentence, and what was inferred on the way."""
+class ParserCheck:
+    """The problems of a graph, and the types and shapes that were inferred."""
 
     problems: list[str]
     nodes: int
@@ -80,17 +81,17 @@ def operator_list() -> OperatorList:
     )
 
 
-def prove(model: onnx.ModelProto) -> Proof:
-    """Check a whole graph; its `problems` are empty when TensorRT takes it."""
+def check_graph(model: onnx.ModelProto) -> ParserCheck:
+    """Check a whole graph; `problems` is empty when TensorRT accepts it."""
     nodes = len(model.graph.node)
     found = list(opset_problems(model))
     if unknown := list(unknown_operators(model)):
-        return Proof([*found, *unknown], nodes, infer(model, BATCHES[-1], strict=False))
+        return ParserCheck([*found, *unknown], nodes, infer(model, BATCHES[-1], strict=False))
     try:
         values = infer(model, BATCHES[-1])
         found += shape_problems(model)
     except EngineError as error:
-        return Proof([*found, str(error)], nodes, infer(model, BATCHES[-1], strict=False))
+        return ParserCheck([*found, str(error)], nodes, infer(model, BATCHES[-1], strict=False))
     constants, shapes = known_before_running(model)
     opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
     for proto in model.graph.node:
@@ -98,7 +99,7 @@ def prove(model: onnx.ModelProto) -> Proof:
         found += operator_problems(node)
         found += uint8_problems(node, model.graph)
         found += dependence_problems(node, shapes)
-    return Proof(found, nodes, values)
+    return ParserCheck(found, nodes, values)
 
 
 def opset_problems(model: onnx.ModelProto) -> Iterator[str]:
@@ -107,11 +108,11 @@ def opset_problems(model: onnx.ModelProto) -> Iterator[str]:
     versions = {entry.domain: entry.version for entry in model.opset_import}
     if not first <= versions.get("", 0) <= last:
         yield (
-            f"The graph must be of opset {first} to {last}, and is of {versions.get('', 0)}: "
-            "export it with opset 17."
+            f"the graph's opset must be {first} to {last}, got {versions.get('', 0)}; export it "
+            "with opset 17"
         )
     if model.functions or model.graph.sparse_initializer:
-        yield "The graph must hold plain nodes and tensors only: export it without functions."
+        yield "the graph has functions or sparse tensors; export it without"
 
 
 def unknown_operators(model: onnx.ModelProto) -> Iterator[str]:
@@ -120,13 +121,13 @@ def unknown_operators(model: onnx.ModelProto) -> Iterator[str]:
     for node in model.graph.node:
         if node.domain not in ("", "ai.onnx") or node.op_type not in known.types:
             yield (
-                f"{node.op_type} {node.name} is not among the operators of {known.parser}: express "
-                "it by others."
+                f"{node.op_type} {node.name} is not an operator of {known.parser}; replace it by "
+                "others"
             )
 
 
 def shape_problems(model: onnx.ModelProto) -> Iterator[str]:
-    """For any batch at most one length of a tensor is open; for each of 1 to 8, none."""
+    """For any batch at most one length of a tensor is unknown; for each of 1 to 8, none."""
     for batch in (None, *BATCHES):
         allowed = 1 if batch is None else 0
         values = infer(model, batch)
@@ -135,13 +136,13 @@ def shape_problems(model: onnx.ModelProto) -> Iterator[str]:
                 shape = values[name].shape if name in values else None
                 if shape is None or shape.count(None) > allowed:
                     yield (
-                        f"The shape of {name}, which {node.op_type} {node.name} makes, must follow "
-                        f"from a batch of {batch or 'any size'}, and is {shape or 'not known'}."
+                        f"the shape of {name}, output of {node.op_type} {node.name}, must follow "
+                        f"from a batch of {batch or 'any size'}, got {shape or 'unknown'}"
                     )
         for output in model.graph.output:
             shape = values[output.name].shape
             if batch and shape and shape[0] not in (batch, None):
-                yield f"Output {output.name} must have the batch in front, and is {shape}."
+                yield f"output {output.name} must have the batch in front, got {shape}"
 
 
 def operator_problems(node: Node) -> Iterator[str]:
@@ -154,21 +155,21 @@ def operator_problems(node: Node) -> Iterator[str]:
         if node.kind in ("QuantizeLinear", "DequantizeLinear"):
             allowed = (*FLOATS, "INT8")
         if kind == "UINT8" and node.kind == "Cast":
-            continue  # uint8_problems says where
+            continue  # see uint8_problems
         if kind not in allowed:
             yield (
-                f"{node} has {name} of type {kind}, and {known.parser} takes "
-                f"{', '.join(known.types[node.kind])} there on {known.architecture}: cast it."
+                f"{node} has {name} of type {kind}, but {known.parser} accepts "
+                f"{', '.join(known.types[node.kind])} on {known.architecture}; cast it"
             )
     if node.kind in known.restricted:
         rule = RESTRICTIONS.get(node.kind)
-        complaint = rule(node) if rule else "has a rule in that parser that is not checked here"
-        if complaint:
-            yield f"{node} {complaint}."
+        problem = rule(node) if rule else "has a rule in that parser that is not checked here"
+        if problem:
+            yield f"{node} {problem}"
 
 
 def uint8_problems(node: Node, graph: onnx.GraphProto) -> Iterator[str]:
-    """Bytes exist at the ends of a graph only, one cast away from floats."""
+    """uint8 exists at the ends of a graph only, one cast away from floats."""
     for names, ends, others in (
         (node.inputs, graph.input, node.outputs),
         (node.outputs, graph.output, node.inputs),
@@ -177,23 +178,23 @@ def uint8_problems(node: Node, graph: onnx.GraphProto) -> Iterator[str]:
             at_the_end = any(end.name == name for end in ends)
             if node.kind != "Cast" or not at_the_end or node.type_of(others[0]) not in FLOATS:
                 yield (
-                    f"{node} has the uint8 tensor {name}: TensorRT casts a uint8 input to a float "
-                    "first of all, and a float to a uint8 output last of all."
+                    f"{node} has the uint8 tensor {name}; TensorRT only casts a uint8 input to a "
+                    "float, and a float to a uint8 output"
                 )
 
 
 def dependence_problems(node: Node, shapes: set[str]) -> Iterator[str]:
     """No shape may depend on what is in an image. `shapes`: tensors known from shapes alone."""
     if node.kind in DATA_DEPENDENT:
-        yield f"{node} makes a tensor whose size depends on the image: use a mask of fixed size."
+        yield f"{node} has an output whose size depends on the image; use a mask of fixed size"
     for position in SHAPE_INPUTS.get(node.kind, ()):
         name = node.inputs[position] if position < len(node.inputs) else ""
         if name and name not in shapes:
-            yield f"{node} takes a shape from {name}, which depends on the image: make it fixed."
+            yield f"{node} takes a shape from {name}, which depends on the image; make it fixed"
 
 
 def known_before_running(model: onnx.ModelProto) -> tuple[dict[str, onnx.TensorProto], set[str]]:
-    """The constants, and the names of all that follows from constants and from shapes."""
+    """The constants, and the names of every tensor that follows from constants and shapes."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     shapes = {"", *constants}
     for node in model.graph.node:
@@ -215,7 +216,7 @@ def _typed_parameters(node: Node) -> Iterator[tuple[str, str, str]]:
 
 
 def _data_variable(node: Node) -> str:
-    """The variable for the data that an operator computes with, as opposed to its indices."""
+    """The type variable of an operator's data, as opposed to its indices."""
     schema = defs.get_schema(node.kind, node.opset, "")
     named = {parameter.type_str for parameter in schema.inputs}
     if "T" in named:

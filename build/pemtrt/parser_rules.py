@@ -1,10 +1,9 @@
 """The rules of TensorRT's ONNX parser for single operators, beyond their types.
 
-Each rule looks at one node and returns what is wrong with it, the end of a sentence that begins
-with the node, or None. An operator with a rule in the parser and none here counts as not proven.
+Each rule returns the problem of one node, worded to follow the node's name, or None. An operator
+that the parser restricts and that has no rule here counts as unproven. Scaffolding, like
+parser_check.py.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ MOST_TOP_K = 3839
 
 @dataclass(frozen=True)
 class Node:
-    """One node among the tensors that were inferred."""
+    """One node with the inferred types and shapes of the graph."""
 
     proto: onnx.NodeProto
     values: dict[str, Value]
@@ -58,12 +57,12 @@ class Node:
         return default
 
     def is_constant(self, position: int) -> bool:
-        """Whether an input is left out or a constant of the file."""
+        """Whether an input is omitted or a constant of the file."""
         names = self.inputs
         return position >= len(names) or not names[position] or names[position] in self.constants
 
     def constant(self, position: int) -> Any:
-        """The array of a constant input; None where there is none."""
+        """The array of a constant input, or None."""
         names = self.inputs
         if position >= len(names) or names[position] not in self.constants:
             return None
@@ -92,7 +91,7 @@ def _axes(position: int) -> Rule:
 
 def _layer_normalization(node: Node) -> str | None:
     extra = [name for name in node.outputs[1:] if name]
-    return f"must have one output, and gives {', '.join(extra)} too" if extra else None
+    return f"must have one output, got {', '.join(extra)} too" if extra else None
 
 
 def _resize(node: Node) -> str | None:
@@ -118,7 +117,7 @@ def _resize(node: Node) -> str | None:
     for name, (default, allowed) in checks.items():
         value = node.attribute(name, default)
         if value not in allowed:
-            return f"must have {name} {' or '.join(map(str, allowed))}, and has {value}"
+            return f"must have {name} {' or '.join(map(str, allowed))}, got {value}"
     rank = node.rank_of(node.inputs[0]) or 0
     if list(node.attribute("axes", range(rank))) != list(range(rank)):
         return "must name all axes in their order"

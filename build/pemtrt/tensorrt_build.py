@@ -1,12 +1,10 @@
 """The build itself, through TensorRT's Python API: 10 and 11 alike.
 
-The only module that imports TensorRT, so that every other one works without; see loading.py. What
-it uses exists with the same signature in both versions: tests compare it with both type stubs.
+The only module that imports TensorRT, so that every other one works without it. What it uses
+exists with the same signature in both versions: tests compare it with both type stubs.
 """
 # Where TensorRT is not installed its classes are unknown, and two are inherited from here.
 # mypy: allow-subclassing-any
-
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,10 +15,9 @@ import tensorrt as trt  # type: ignore[import-not-found, unused-ignore]
 
 from pemtrt.build_options import BuildOptions
 from pemtrt.build_progress import Phases
-from pemtrt.errors import EngineError
-from pemtrt.manifest import Tensor
+from pemtrt.manifest import EngineError, Tensor
 
-Say = Callable[[str], None]  # prints a line
+WriteLine = Callable[[str], None]
 
 TYPE_NAMES = {
     "FLOAT": "TYPE_FP32",
@@ -36,7 +33,7 @@ TYPE_NAMES = {
 
 @dataclass(frozen=True)
 class Built:
-    """What a build gives."""
+    """The result of a build."""
 
     engine: bytes
     timing_cache: bytes
@@ -46,24 +43,25 @@ class Built:
 
 
 class Log(trt.ILogger):
-    """Keeps TensorRT's errors for the sentence, and shows warnings above the progress bars."""
+    """Collects TensorRT's errors for EngineError, and shows warnings above the progress bars."""
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, write_line: WriteLine) -> None:
         trt.ILogger.__init__(self)
         self.errors: list[str] = []
-        self._say = say
+        self._write_line = write_line
 
     def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
         if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
             self.errors.append(msg)
         elif severity == trt.ILogger.Severity.WARNING:
-            self._say(f"TensorRT: {msg}")
+            self._write_line(f"TensorRT: {msg}")
 
 
 class Monitor(trt.IProgressMonitor):
     """Shows TensorRT's phases, and ends the build when `phases` is stopped.
 
-    A KeyboardInterrupt must not leave a callback: TensorRT could not carry it. It stops the build.
+    A KeyboardInterrupt must not leave a callback, since TensorRT cannot propagate it: it stops the
+    build.
     """
 
     def __init__(self, phases: Phases) -> None:
@@ -93,40 +91,40 @@ class Monitor(trt.IProgressMonitor):
 
 
 def build(
-    graph: Path, options: BuildOptions, timing_cache: bytes, phases: Phases, say: Say
+    graph: Path, options: BuildOptions, timing_cache: bytes, phases: Phases, write_line: WriteLine
 ) -> Built:
     """Build an engine of an ONNX file for the GPU of this machine; minutes.
 
-    `timing_cache` is what an earlier build gave, or empty. EngineError with TensorRT's reasons,
+    `timing_cache` is that of an earlier build, or empty. EngineError with TensorRT's reasons,
     KeyboardInterrupt when `phases` was stopped.
     """
-    log = Log(say)
+    log = Log(write_line)
     try:
         builder = trt.Builder(log)
-    except TypeError as error:  # all that the binding says when it has no CUDA
-        raise EngineError(_failed("TensorRT must be able to use the GPU", log)) from error
+    except TypeError as error:  # the binding gives no other reason when it has no CUDA
+        raise EngineError(_failed("TensorRT could not use the GPU", log)) from error
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)  # owns the weights, so it lives until the end
     parse(parser, graph, log)
     config = builder.create_builder_config()
     configure(config, options)
     if config.add_optimization_profile(profile_of(builder, network, options)) < 0:
-        raise EngineError(_failed("TensorRT must accept the optimisation profile", log))
-    attach_timing_cache(config, timing_cache, say)
+        raise EngineError(_failed("TensorRT rejected the optimization profile", log))
+    attach_timing_cache(config, timing_cache, write_line)
     monitor = Monitor(phases)  # TensorRT does not keep it alive
     config.progress_monitor = monitor
     engine = builder.build_serialized_network(network, config)
     if phases.stopped:
         raise KeyboardInterrupt
     if not engine:
-        raise EngineError(_failed("TensorRT must find kernels for the whole graph", log))
+        raise EngineError(_failed("TensorRT could not build the engine", log))
     content = _bytes_of(engine)
     timings = _bytes_of(config.get_timing_cache().serialize())
     return inspect(content, timings, log)
 
 
 def parse(parser: trt.OnnxParser, graph: Path, log: Log) -> None:
-    """Read the graph into the parser's network. EngineError with every node that is refused."""
+    """Read the graph into the parser's network. EngineError with every rejected node."""
     if parser.parse_from_file(str(graph)):
         return
     reasons = []
@@ -135,9 +133,9 @@ def parse(parser: trt.OnnxParser, graph: Path, log: Log) -> None:
         node = f"node {error.node_name()} ({error.node_operator()})" if error.node_name() else ""
         reasons.append(": ".join(filter(None, (node, error.desc()))))
     raise EngineError(
-        f"TensorRT's parser must take {graph}, and does not: "
-        f"{'; '.join(reasons or log.errors) or 'it gives no reason'}. See what ./run engine "
-        "--check says of the graph, and export it again."
+        f"TensorRT's parser rejected {graph}: "
+        f"{'; '.join(reasons or log.errors) or 'no reason given'}; check the graph with ./run "
+        "engine --check, and export it again"
     )
 
 
@@ -146,7 +144,7 @@ def configure(config: trt.IBuilderConfig, options: BuildOptions) -> None:
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
     config.builder_optimization_level = options.optimization_level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the report; costs no time
-    # Newer GPUs would compute what the graph says in FP32 with 10 bits of mantissa.
+    # With it, newer GPUs would compute FP32 with 10 bits of mantissa.
     config.clear_flag(trt.BuilderFlag.TF32)
 
 
@@ -160,8 +158,8 @@ def profile_of(
         dims = _lengths(tensor.shape)
         if dims[:1] != [-1] or -1 in dims[1:]:
             raise EngineError(
-                f"Input {tensor.name} must have an open batch and a fixed size, and its dims are "
-                f"{dims}: export the graph with ./run export."
+                f"input {tensor.name} must have a dynamic batch and a fixed size, got dims "
+                f"{dims}; export the graph with ./run export"
             )
         batches = options.profile
         shapes = [
@@ -172,20 +170,20 @@ def profile_of(
     return profile
 
 
-def attach_timing_cache(config: trt.IBuilderConfig, content: bytes, say: Say) -> None:
-    """Use earlier timings; when TensorRT takes them for another machine's, begin anew."""
+def attach_timing_cache(config: trt.IBuilderConfig, content: bytes, write_line: WriteLine) -> None:
+    """Use earlier timings, or start again when TensorRT finds them to be another machine's."""
     cache = config.create_timing_cache(content)
     if not (cache and config.set_timing_cache(cache, False)):
-        say("The timing cache is not of this TensorRT and GPU: a new one is begun.")
+        write_line("the timing cache is of another TensorRT or GPU; starting a new one")
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
 def inspect(content: bytes, timings: bytes, log: Log) -> Built:
-    """Load the engine, as the server is going to, and read off what it is."""
+    """Load the engine, as the server will, and describe it."""
     runtime = trt.Runtime(log)
     engine = runtime.deserialize_cuda_engine(content)
     if not engine:
-        raise EngineError(_failed("TensorRT must load the engine that it has just built", log))
+        raise EngineError(_failed("TensorRT could not load the engine that it just built", log))
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     inspector = engine.create_engine_inspector()
     return Built(
@@ -212,9 +210,9 @@ def _lengths(dims: trt.Dims) -> list[int]:
 
 
 def _bytes_of(memory: trt.IHostMemory) -> bytes:
-    return bytes(cast(Sequence[int], memory))  # a buffer at run time, which the stubs do not say
+    return bytes(cast(Sequence[int], memory))  # a buffer at run time, unknown to the stubs
 
 
 def _failed(what: str, log: Log) -> str:
-    reasons = "; ".join(reason.strip().rstrip(".") for reason in log.errors) or "it gives no reason"
-    return f"{what}, and does not: {reasons}."
+    reasons = "; ".join(reason.strip().rstrip(".") for reason in log.errors) or "no reason given"
+    return f"{what}: {reasons}"

@@ -14,7 +14,11 @@ def config_path(model: Path, config_name: str | None = None) -> Path:
 
 def read_model_config(model: Path, config_name: str | None = None) -> model_config_pb2.ModelConfig:
     """The configuration of one model. Raises OSError if it is missing, ValueError if malformed."""
-    path = config_path(model, config_name)
+    return parse_model_config(config_path(model, config_name))
+
+
+def parse_model_config(path: Path) -> model_config_pb2.ModelConfig:
+    """The same for one file."""
     try:
         text = path.read_text(encoding="utf-8")
         return text_format.Parse(text, model_config_pb2.ModelConfig())

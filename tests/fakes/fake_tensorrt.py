@@ -1,8 +1,8 @@
-"""A stand-in for TensorRT's Python API: writes down what it is asked to do, and builds nothing.
+"""A fake of TensorRT's Python API: records the calls, and builds nothing.
 
 Every name and signature here is compared with the type stubs of both versions, see
-tests/trt/test_tensorrt_api.py. What a test wants to happen is set in `behaviour`; the module is
-made anew for each test.
+tests/trt/test_tensorrt_api.py. A test sets what happens in `behaviour`; the module is imported
+again for each test.
 """
 
 import enum
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass
 class Behaviour:
-    """What the stand-in does, and its journal of what was asked."""
+    """What the fake does, and its journal of calls."""
 
     journal: list[tuple[Any, ...]] = field(default_factory=list)
     has_cuda: bool = True

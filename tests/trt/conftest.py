@@ -1,4 +1,4 @@
-"""TensorRT for tests: its stand-in, and the type stubs of the real one; a graph to build."""
+"""TensorRT for tests: a fake, and the type stubs of the real one; a graph to build."""
 
 import ast
 import importlib
@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 import pemtrt
 from pemtrt import gpu_info
-from pemtrt.engine_build import Places
+from pemtrt.engine_build import BuildPaths
 from pemtrt.gpu_info import Gpu, Machine
 
 VERSIONS = ["10.16.1", "11.4.0"]
@@ -30,14 +30,14 @@ output [ { name: "masks" data_type: TYPE_UINT8 dims: [ 2 ] } ]
 
 @pytest.fixture
 def tensorrt(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The stand-in, fresh, in TensorRT's place; what imports TensorRT is imported anew, too."""
+    """A fresh fake in TensorRT's place; the module that imports TensorRT is imported again, too."""
     monkeypatch.delitem(sys.modules, "fake_tensorrt", raising=False)
-    stand_in = importlib.import_module("fake_tensorrt")
-    monkeypatch.setitem(sys.modules, "tensorrt", stand_in)
+    fake = importlib.import_module("fake_tensorrt")
+    monkeypatch.setitem(sys.modules, "tensorrt", fake)
     monkeypatch.setitem(sys.modules, "pemtrt.tensorrt_build", None)  # so that it is put back
     monkeypatch.delitem(sys.modules, "pemtrt.tensorrt_build")
     monkeypatch.delattr(pemtrt, "tensorrt_build", raising=False)
-    return stand_in
+    return fake
 
 
 @pytest.fixture(params=VERSIONS)
@@ -52,10 +52,10 @@ def stub(request: pytest.FixtureRequest, root: Path) -> str:
 
 
 def readable(stub: str) -> str:
-    """Mend what was read off the bindings and is no Python.
+    """Repair the parts of the generated stubs that are not Python.
 
     Parameters named `in`, or without a default after one with; and a module variable `bool`, which
-    would hide the type of every function's answer. None of the mended functions is used here.
+    would hide the type of every function's answer. None of these functions is used here.
     """
     lines = re.sub(r"^bool: DataType$", "", stub, flags=re.MULTILINE).split("\n")
     while (wrong := line_that_is_no_python("\n".join(lines))) is not None:
@@ -105,11 +105,11 @@ def small_graph() -> Callable[..., onnx.ModelProto]:
 
 
 @pytest.fixture
-def places(small_graph: Callable[..., onnx.ModelProto], tmp_path: Path) -> Places:
+def places(small_graph: Callable[..., onnx.ModelProto], tmp_path: Path) -> BuildPaths:
     """A folder with such a graph and its configuration, nothing built yet."""
     onnx.save(small_graph(), tmp_path / "model.onnx")
     (tmp_path / "t4.pbtxt").write_text(CONFIG)
-    return Places(
+    return BuildPaths(
         graph=tmp_path / "model.onnx",
         target=tmp_path / "1" / "model.plan",
         config=tmp_path / "t4.pbtxt",
@@ -123,10 +123,10 @@ def places(small_graph: Callable[..., onnx.ModelProto], tmp_path: Path) -> Place
 def on(monkeypatch: pytest.MonkeyPatch, tensorrt: ModuleType) -> Callable[[Machine], None]:
     """Pretend to be on a machine, and that TensorRT's library is loaded."""
 
-    def pretend(here: Machine) -> None:
-        monkeypatch.setattr(gpu_info, "visible_gpus", lambda: here.gpus)
-        monkeypatch.setattr(gpu_info, "driver_version", lambda: here.driver)
+    def pretend(machine: Machine) -> None:
+        monkeypatch.setattr(gpu_info, "visible_gpus", lambda: machine.gpus)
+        monkeypatch.setattr(gpu_info, "driver_version", lambda: machine.driver)
         monkeypatch.setattr(gpu_info, "loaded_library", lambda: Path("libnvinfer.so.10"))
-        monkeypatch.setattr(gpu_info, "library_version", lambda library: here.tensorrt)
+        monkeypatch.setattr(gpu_info, "library_version", lambda library: machine.tensorrt)
 
     return pretend

@@ -9,7 +9,7 @@ from pemtrt.build_progress import Phases
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_a_phase_is_drawn_below_the_one_it_belongs_to(
+def test_a_phase_is_drawn_below_its_parent(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_terminal: bool
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
@@ -20,7 +20,6 @@ def test_a_phase_is_drawn_below_the_one_it_belongs_to(
     for name in ("conv", "timing", "build"):
         assert phases.step(name)
         phases.finish(name)
-
     drawn = capsys.readouterr().err
     assert "\rbuild:   0%" in drawn
     assert "\r  timing:   0%" in drawn
@@ -28,10 +27,9 @@ def test_a_phase_is_drawn_below_the_one_it_belongs_to(
     assert ("\x1b[A" in drawn) == is_terminal  # the line above
 
 
-def test_names_that_were_not_started_are_no_error() -> None:
-    """TensorRT may give up a phase, and may use a name again."""
+def test_unknown_names_are_ignored() -> None:
+    """TensorRT may abandon a phase, and may use a name again."""
     phases = Phases()
-
     assert phases.step("never started")
     phases.finish("never started")
     phases.start("build", "a parent that has ended", 1)
@@ -39,12 +37,11 @@ def test_names_that_were_not_started_are_no_error() -> None:
     phases.finish("build")
 
 
-def test_a_stopped_build_is_told_so_at_every_step_and_leaves_no_bar() -> None:
+def test_every_step_of_a_stopped_build_returns_false() -> None:
     phases = Phases()
     phases.start("build", None, 2)
     assert not phases.stopped
     phases.stop()
-
     assert not phases.step("build")
     assert not phases.step("another")
     phases.close()
@@ -54,14 +51,15 @@ def test_a_stopped_build_is_told_so_at_every_step_and_leaves_no_bar() -> None:
 def test_steps_come_from_several_threads(capsys: pytest.CaptureFixture[str]) -> None:
     phases = Phases()
     phases.start("build", None, 400)
-    threads = [
-        threading.Thread(target=lambda: [phases.step("build") for _ in range(100)])
-        for _ in range(4)
-    ]
+
+    def work() -> None:
+        for _ in range(100):
+            phases.step("build")
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     phases.finish("build")
-
     assert "400/400" in capsys.readouterr().err

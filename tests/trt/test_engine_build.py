@@ -1,4 +1,4 @@
-"""The builder's logic, with a stand-in for TensorRT and for the machine."""
+"""The builder's logic, with a fake TensorRT on a fake machine."""
 
 import os
 import signal
@@ -11,12 +11,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pemtrt import engine_build, gpu_info, install
+from pemtrt import engine_build, gpu_info, manifest
 from pemtrt.build_options import BuildOptions, timing_cache_path
-from pemtrt.engine_build import Places, make_engine
-from pemtrt.errors import EngineError
+from pemtrt.engine_build import BuildPaths, make_engine
 from pemtrt.gpu_info import Gpu, Machine
-from pemtrt.manifest import Profile, Tensor, manifest_path, read_manifest, sha256
+from pemtrt.manifest import EngineError, Profile, Tensor, manifest_path, read_manifest, sha256
 
 Graph = Callable[..., onnx.ModelProto]
 
@@ -30,29 +29,29 @@ def journal(tensorrt: ModuleType) -> list[str]:
     return [entry[0] for entry in tensorrt.behaviour.journal]
 
 
-def asked(tensorrt: ModuleType, what: str) -> list[tuple]:
+def calls(tensorrt: ModuleType, what: str) -> list[tuple]:
     return [entry[1:] for entry in tensorrt.behaviour.journal if entry[0] == what]
 
 
 @pytest.mark.usefixtures("built_on_t4")
-def test_an_engine_is_placed_with_a_manifest_that_says_all_about_it(
-    tensorrt: ModuleType, places: Places, t4: Machine
+def test_an_engine_is_installed_with_its_manifest(
+    tensorrt: ModuleType, places: BuildPaths, t4: Machine
 ) -> None:
-    manifest = make_engine(places, BuildOptions())
+    built = make_engine(places, BuildOptions())
 
     assert places.target.read_bytes() == b"an engine"
-    assert read_manifest(manifest_path(places.target)) == manifest
-    assert (manifest.tensorrt, manifest.driver) == (t4.tensorrt, t4.driver)
-    assert (manifest.gpu, manifest.capability) == ("Tesla T4", "7.5")
-    assert manifest.engine_bytes == len(b"an engine")
-    assert manifest.engine_sha256 == sha256(places.target)
-    assert manifest.onnx_sha256 == sha256(places.graph)
-    assert (manifest.precision, manifest.onnx_types) == ("fp32", ["FP32", "UINT8"])
-    assert manifest.profile == Profile(1, 4, 8)
-    assert manifest.class_names == ["wall", "sky"]
-    assert manifest.activation_bytes == 123456789
-    assert manifest.options == {"workspace_bytes": 4 * 2**30, "optimization_level": 3}
-    assert manifest.tensors == [
+    assert read_manifest(manifest_path(places.target)) == built
+    assert (built.tensorrt, built.driver) == (t4.tensorrt, t4.driver)
+    assert (built.gpu, built.capability) == ("Tesla T4", "7.5")
+    assert built.engine_bytes == len(b"an engine")
+    assert built.engine_sha256 == sha256(places.target)
+    assert built.onnx_sha256 == sha256(places.graph)
+    assert (built.precision, built.onnx_types) == ("fp32", ["FP32", "UINT8"])
+    assert built.profile == Profile(1, 4, 8)
+    assert built.class_names == ["wall", "sky"]
+    assert built.activation_bytes == 123456789
+    assert built.options == {"workspace_bytes": 4 * 2**30, "optimization_level": 3}
+    assert built.tensors == [
         Tensor("image", True, "TYPE_UINT8", [-1, 2]),
         Tensor("masks", False, "TYPE_UINT8", [-1, 2]),
     ]
@@ -63,9 +62,7 @@ def test_an_engine_is_placed_with_a_manifest_that_says_all_about_it(
 
 
 @pytest.mark.usefixtures("built_on_t4")
-def test_tensorrt_is_asked_for_these_things_in_this_order(
-    tensorrt: ModuleType, places: Places
-) -> None:
+def test_tensorrt_is_called_in_this_order(tensorrt: ModuleType, places: BuildPaths) -> None:
     options = BuildOptions(profile=Profile(1, 2, 8), workspace_bytes=5, optimization_level=4)
     make_engine(places, options)
 
@@ -86,31 +83,31 @@ def test_tensorrt_is_asked_for_these_things_in_this_order(
         "get_engine_information",
     ]
     strongly_typed = tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
-    assert asked(tensorrt, "create_network") == [(1 << strongly_typed,)]
-    assert asked(tensorrt, "parse_from_file") == [(str(places.graph),)]
-    assert asked(tensorrt, "set_memory_pool_limit") == [(tensorrt.MemoryPoolType.WORKSPACE, 5)]
-    assert asked(tensorrt, "clear_flag") == [(tensorrt.BuilderFlag.TF32,)]
+    assert calls(tensorrt, "create_network") == [(1 << strongly_typed,)]
+    assert calls(tensorrt, "parse_from_file") == [(str(places.graph),)]
+    assert calls(tensorrt, "set_memory_pool_limit") == [(tensorrt.MemoryPoolType.WORKSPACE, 5)]
+    assert calls(tensorrt, "clear_flag") == [(tensorrt.BuilderFlag.TF32,)]
     shapes = [[batch, 2] for batch in (1, 2, 8)]
-    assert asked(tensorrt, "set_shape") == [("image", *shapes)]
+    assert calls(tensorrt, "set_shape") == [("image", *shapes)]
     detailed = tensorrt.ProfilingVerbosity.DETAILED
-    assert asked(tensorrt, "build_serialized_network") == [(4, detailed)]
+    assert calls(tensorrt, "build_serialized_network") == [(4, detailed)]
 
 
 @pytest.mark.usefixtures("built_on_t4")
 def test_the_second_build_begins_with_the_timings_of_the_first(
-    tensorrt: ModuleType, places: Places, t4: Machine
+    tensorrt: ModuleType, places: BuildPaths, t4: Machine
 ) -> None:
     make_engine(places, BuildOptions())
     make_engine(places, BuildOptions())
 
-    assert asked(tensorrt, "set_timing_cache") == [(b"", False), (b"+timed", False)]
+    assert calls(tensorrt, "set_timing_cache") == [(b"", False), (b"+timed", False)]
     cache = timing_cache_path(places.timing_caches, t4.tensorrt, "Tesla T4", t4.driver)
     assert cache.read_bytes() == b"+timed+timed"
 
 
 @pytest.mark.usefixtures("built_on_t4")
-def test_timings_that_tensorrt_refuses_are_begun_anew(
-    tensorrt: ModuleType, places: Places, t4: Machine, capsys: pytest.CaptureFixture[str]
+def test_rejected_timings_are_replaced(
+    tensorrt: ModuleType, places: BuildPaths, t4: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cache = timing_cache_path(places.timing_caches, t4.tensorrt, "Tesla T4", t4.driver)
     cache.parent.mkdir()
@@ -118,9 +115,9 @@ def test_timings_that_tensorrt_refuses_are_begun_anew(
     tensorrt.behaviour.accepts_cache = False
     make_engine(places, BuildOptions())
 
-    assert asked(tensorrt, "set_timing_cache")[-1] == (b"", False)
+    assert calls(tensorrt, "set_timing_cache")[-1] == (b"", False)
     assert cache.read_bytes() == b"+timed"
-    assert "a new one is begun" in capsys.readouterr().err
+    assert "timing cache" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -131,9 +128,9 @@ def test_timings_that_tensorrt_refuses_are_begun_anew(
     ],
 )
 @pytest.mark.usefixtures("built_on_t4")
-def test_the_layers_are_reported_as_tensorrt_tells_them_and_as_a_table(
+def test_the_layers_are_reported_as_json_and_as_a_table(
     tensorrt: ModuleType,
-    places: Places,
+    places: BuildPaths,
     capsys: pytest.CaptureFixture[str],
     report: str,
     files: list[str],
@@ -148,7 +145,7 @@ def test_the_layers_are_reported_as_tensorrt_tells_them_and_as_a_table(
         assert page.startswith("# fp32 engine, TensorRT 10.16.1.11, Tesla T4\n")
         assert "| conv |" in page
     else:
-        assert "is no JSON" in capsys.readouterr().err
+        assert "layers.md" in capsys.readouterr().err
 
 
 def test_every_tensorrt_gpu_and_driver_has_timings_of_its_own(tmp_path: Path) -> None:
@@ -163,66 +160,66 @@ def test_every_tensorrt_gpu_and_driver_has_timings_of_its_own(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("trouble", "complaint"),
+    ("trouble", "message"),
     [
         (
             {"parse_errors": [("/Resize", "Resize", "no scales"), ("", "", "bad file")]},
-            "node /Resize (Resize): no scales; bad file",
+            r"node /Resize \(Resize\): no scales; bad file",
         ),
-        ({"has_cuda": False}, "must be able to use the GPU, .*error: 35"),
-        ({"input_dims": [8, 2]}, "must have an open batch"),
-        ({"input_dims": [-1, -1]}, "must have an open batch"),
-        ({"profile_index": -1}, "must accept the optimisation profile"),
-        ({"build_error": "no kernel for {Foreign}."}, "kernels .*: no kernel for {Foreign}.$"),
-        ({"engine_loads": False}, "must load the engine that it has just built, .*no memory"),
+        ({"has_cuda": False}, "GPU: .*error: 35"),
+        ({"input_dims": [8, 2]}, "dynamic batch"),
+        ({"input_dims": [-1, -1]}, "dynamic batch"),
+        ({"profile_index": -1}, "optimization profile"),
+        ({"build_error": "no kernel for {Foreign}."}, ": no kernel for {Foreign}$"),
+        ({"engine_loads": False}, "could not load .*: no memory"),
         ({"tensors": [("image", "INPUT", "UINT8", [-1, 2])]}, "names the outputs"),
-        ({"tensors": [("image", "INPUT", "HALF", [-1, 2])]}, "engine has TYPE_FP16"),
+        ({"tensors": [("image", "INPUT", "HALF", [-1, 2])]}, "TYPE_FP16"),
     ],
 )
 @pytest.mark.usefixtures("built_on_t4")
-def test_what_fails_is_a_sentence_and_the_old_engine_stays(
-    tensorrt: ModuleType, places: Places, trouble: dict[str, object], complaint: str
+def test_a_failed_build_leaves_the_old_engine(
+    tensorrt: ModuleType, places: BuildPaths, trouble: dict[str, object], message: str
 ) -> None:
     places.target.parent.mkdir()
     places.target.write_bytes(b"the old one")
     for name, value in trouble.items():
         setattr(tensorrt.behaviour, name, value)
 
-    with pytest.raises(EngineError, match=complaint.replace("(", r"\(").replace(")", r"\)")):
+    with pytest.raises(EngineError, match=message):
         make_engine(places, BuildOptions())
     assert [path.name for path in places.target.parent.iterdir()] == ["model.plan"]
     assert places.target.read_bytes() == b"the old one"
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "options", "complaint"),
+    ("before", "after", "options", "message"),
     [
-        ("dims: [ 2 ] } ]\noutput", "dims: [ 3 ] } ]\noutput", {}, "input image the type and dims"),
-        ('"masks"', '"mask"', {}, "names the outputs mask, and the engine has masks"),
+        ("dims: [ 2 ] } ]\noutput", "dims: [ 3 ] } ]\noutput", {}, r"\[-1, 3\] for input image"),
+        ('"masks"', '"mask"', {}, "outputs mask, but the engine has masks"),
         ("size: 8", "size: 8", {"profile": Profile(1, 2, 4)}, "profile takes 1 to 4"),
     ],
 )
 @pytest.mark.usefixtures("built_on_t4")
 def test_what_the_configuration_does_not_serve_is_not_built(
     tensorrt: ModuleType,
-    places: Places,
+    places: BuildPaths,
     before: str,
     after: str,
     options: dict[str, Profile],
-    complaint: str,
+    message: str,
 ) -> None:
     config = places.config.read_text()
     assert before in config
     places.config.write_text(config.replace(before, after))
 
-    with pytest.raises(EngineError, match=complaint):
+    with pytest.raises(EngineError, match=message):
         make_engine(places, BuildOptions(**options))
     assert journal(tensorrt) == []
 
 
 @pytest.mark.usefixtures("built_on_t4")
 def test_a_disk_that_is_full_leaves_the_old_engine_and_its_manifest(
-    places: Places, monkeypatch: pytest.MonkeyPatch
+    places: BuildPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_engine(places, BuildOptions())
     before = {path.name: path.read_bytes() for path in places.target.parent.iterdir()}
@@ -230,42 +227,16 @@ def test_a_disk_that_is_full_leaves_the_old_engine_and_its_manifest(
     def full(*_: object) -> str:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(install, "to_json", full)
+    monkeypatch.setattr(manifest, "to_json", full)
     with pytest.raises(OSError, match="No space"):
         make_engine(places, BuildOptions(optimization_level=5))
     assert {path.name: path.read_bytes() for path in places.target.parent.iterdir()} == before
 
 
-@pytest.mark.usefixtures("built_on_t4")
-def test_the_new_engine_is_not_named_before_its_manifest_is_written(
-    places: Places, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written: list[str] = []
-    write, replace_file = install._write, os.replace
-    monkeypatch.setattr(
-        install, "_write", lambda path, content: (written.append(path.name), write(path, content))
-    )
-    monkeypatch.setattr(
-        os, "replace", lambda old, new: (written.append(f"> {new.name}"), replace_file(old, new))
-    )
-    make_engine(places, BuildOptions())
-
-    assert written[-4:] == ["model.plan", "model.plan.json", "> model.plan", "> model.plan.json"]
-
-
-@pytest.mark.usefixtures("built_on_t4")
-def test_a_parser_that_fails_is_not_asked_to_build(tensorrt: ModuleType, places: Places) -> None:
-    tensorrt.behaviour.parse_errors = [("", "", "bad file")]
-
-    with pytest.raises(EngineError):
-        make_engine(places, BuildOptions())
-    assert "build_serialized_network" not in journal(tensorrt)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.usefixtures("built_on_t4")
 def test_a_signal_ends_the_build_and_leaves_nothing(
-    tensorrt: ModuleType, places: Places, capsys: pytest.CaptureFixture[str], number: int
+    tensorrt: ModuleType, places: BuildPaths, capsys: pytest.CaptureFixture[str], number: int
 ) -> None:
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     tensorrt.behaviour.during_build = lambda monitor: os.kill(os.getpid(), number)
@@ -273,7 +244,7 @@ def test_a_signal_ends_the_build_and_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         make_engine(places, BuildOptions())
     assert "next step" in capsys.readouterr().err
-    assert asked(tensorrt, "step_complete") == [(False,)]
+    assert calls(tensorrt, "step_complete") == [(False,)]
     assert not places.target.parent.exists()
     assert not places.timing_caches.exists()
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
@@ -281,7 +252,7 @@ def test_a_signal_ends_the_build_and_leaves_nothing(
 
 @pytest.mark.usefixtures("built_on_t4")
 def test_an_interrupt_in_a_callback_does_not_reach_tensorrt(
-    tensorrt: ModuleType, places: Places, monkeypatch: pytest.MonkeyPatch
+    tensorrt: ModuleType, places: BuildPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> bool:
         raise KeyboardInterrupt
@@ -294,27 +265,27 @@ def test_an_interrupt_in_a_callback_does_not_reach_tensorrt(
     with pytest.raises(KeyboardInterrupt):
         make_engine(places, BuildOptions())
     assert "deserialize_cuda_engine" not in journal(tensorrt)
-    assert asked(tensorrt, "build_serialized_network")  # and it came to its own end
+    assert calls(tensorrt, "build_serialized_network")  # and it came to its own end
 
 
 @pytest.mark.usefixtures("built_on_t4")
-def test_warnings_are_shown_and_chatter_is_not(
-    places: Places, capsys: pytest.CaptureFixture[str]
+def test_warnings_are_shown_and_infos_are_not(
+    places: BuildPaths, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_engine(places, BuildOptions())
 
-    told = capsys.readouterr()
-    assert "TensorRT: a remark" in told.err
-    assert "Timing" in told.err  # the progress
-    assert "chatter" not in told.err
-    assert told.out == ""
+    output = capsys.readouterr()
+    assert "TensorRT: a remark" in output.err
+    assert "Timing" in output.err  # the progress
+    assert "chatter" not in output.err
+    assert output.out == ""
 
 
 @pytest.mark.parametrize(("kind", "name"), [(TensorProto.BFLOAT16, "BF16")])
 def test_bf16_is_refused_on_a_t4_before_tensorrt_starts(
     small_graph: Graph,
     tensorrt: ModuleType,
-    places: Places,
+    places: BuildPaths,
     on: Callable[[Machine], None],
     t4: Machine,
     kind: int,
@@ -324,28 +295,28 @@ def test_bf16_is_refused_on_a_t4_before_tensorrt_starts(
     on(t4)
 
     for unproven in (False, True):
-        with pytest.raises(EngineError, match=f"computes in {name}, which needs .* 8.0.*Tesla T4"):
+        with pytest.raises(EngineError, match=f"{name}.* 8.0.*Tesla T4"):
             make_engine(places, BuildOptions(), unproven)
     assert journal(tensorrt) == []
 
 
-def test_what_the_proof_refuses_is_built_only_when_asked(
+def test_a_graph_that_fails_the_check_is_built_only_with_unproven(
     small_graph: Graph,
     tensorrt: ModuleType,
-    places: Places,
+    places: BuildPaths,
     on: Callable[[Machine], None],
     t4: Machine,
 ) -> None:
     onnx.save(small_graph(TensorProto.BFLOAT16), places.graph)
     on(replace(t4, gpus=(Gpu("NVIDIA H100", "9.0"),)))
 
-    with pytest.raises(EngineError, match="static proof for sm_75"):
+    with pytest.raises(EngineError, match="--unproven"):
         make_engine(places, BuildOptions())
     assert make_engine(places, BuildOptions(), unproven=True).precision == "bf16"
 
 
-def test_a_graph_with_an_operator_of_a_plugin_is_built_when_asked(
-    small_graph: Graph, places: Places, on: Callable[[Machine], None], t4: Machine
+def test_a_plugin_operator_is_built_with_unproven(
+    small_graph: Graph, places: BuildPaths, on: Callable[[Machine], None], t4: Machine
 ) -> None:
     model = small_graph()
     model.graph.node[1].domain = "com.mine"
@@ -353,14 +324,14 @@ def test_a_graph_with_an_operator_of_a_plugin_is_built_when_asked(
     onnx.save(model, places.graph)
     on(t4)
 
-    with pytest.raises(EngineError, match="MatMul product is not among the operators"):
+    with pytest.raises(EngineError, match="MatMul product"):
         make_engine(places, BuildOptions())
-    manifest = make_engine(places, BuildOptions(), unproven=True)
-    assert {"FP32", "UINT8"} <= set(manifest.onnx_types)
+    built = make_engine(places, BuildOptions(), unproven=True)
+    assert {"FP32", "UINT8"} <= set(built.onnx_types)
 
 
 def test_pythons_tensorrt_must_be_the_servers(
-    places: Places, on: Callable[[Machine], None], t4: Machine, monkeypatch: pytest.MonkeyPatch
+    places: BuildPaths, on: Callable[[Machine], None], t4: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on(t4)
     places.backend.touch()
@@ -368,5 +339,5 @@ def test_pythons_tensorrt_must_be_the_servers(
     versions = {"the server's": "10.16.1.12", "libnvinfer.so.10": "10.16.1.11"}
     monkeypatch.setattr(gpu_info, "library_version", lambda library: versions[library.name])
 
-    with pytest.raises(EngineError, match=r"server's, 10\.16\.1\.12, and is 10\.16\.1\.11"):
+    with pytest.raises(EngineError, match=r"10\.16\.1\.11, .* 10\.16\.1\.12"):
         make_engine(places, BuildOptions())

@@ -1,37 +1,23 @@
 """`./run engine`: what it prints, and what it says when something is wrong."""
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 
+import build_engine
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
 from pemtrt.build_options import BuildOptions
-from pemtrt.engine_build import Places
-from pemtrt.errors import EngineError
+from pemtrt.engine_build import BuildPaths
 from pemtrt.gpu_info import Machine
-from pemtrt.manifest import Profile, manifest_path, read_manifest
+from pemtrt.manifest import EngineError, Profile, manifest_path, read_manifest
 
 Graph = Callable[..., onnx.ModelProto]
 
 
-def command(root: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "build_engine", root / "build" / "build_engine.py"
-    )
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_command_builds_and_prints_the_path(
-    root: Path, places: Places, on: Callable, t4: Machine, capsys: pytest.CaptureFixture[str]
+    places: BuildPaths, on: Callable, t4: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     on(t4)
     arguments = {
@@ -45,40 +31,37 @@ def test_the_command_builds_and_prints_the_path(
     }
     flat = [str(word) for pair in arguments.items() for word in pair]
 
-    assert command(root).main(flat) == 0
+    assert build_engine.main(flat) == 0
     assert capsys.readouterr().out == f"{places.target}\n"
     assert read_manifest(manifest_path(places.target)).profile.best == 8
 
 
 def test_the_command_says_in_one_line_what_is_wrong(
-    root: Path, places: Places, capsys: pytest.CaptureFixture[str]
+    places: BuildPaths, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module = command(root)
-
-    assert module.main(["--check", str(places.graph.with_name("absent.onnx"))]) == 1
-    assert module.main(["--max-batch", "0"]) == 1
+    assert build_engine.main(["--check", str(places.graph.with_name("absent.onnx"))]) == 1
+    assert build_engine.main(["--max-batch", "0"]) == 1
     told = capsys.readouterr()
     assert told.out == ""
     assert [line[:8] for line in told.err.splitlines()] == ["engine: "] * 2
 
 
-def test_an_interrupted_command_says_that_nothing_changed(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_an_interrupted_command_exits_with_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    module = command(root)
-    monkeypatch.setattr(module, "make_engine", interrupted)
+    monkeypatch.setattr(build_engine, "make_engine", interrupted)
 
-    assert module.main([]) == 130
-    assert "unchanged" in capsys.readouterr().err
+    assert build_engine.main([]) == 130
+    assert "interrupted" in capsys.readouterr().err
 
 
 def test_the_check_prints_the_proof(
-    small_graph: Graph, root: Path, places: Places, capsys: pytest.CaptureFixture[str]
+    small_graph: Graph, places: BuildPaths, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command(root).main(["--check", str(places.graph)]) == 0
+    assert build_engine.main(["--check", str(places.graph)]) == 0
     told = capsys.readouterr().out
     assert "4 nodes against onnx-tensorrt 10.1 on sm_75" in told
     assert "FP32 [8, 2]" in told
@@ -87,7 +70,7 @@ def test_the_check_prints_the_proof(
     model.graph.initializer.append(numpy_helper.from_array(np.zeros(1), "unused"))
     model.graph.node[1].op_type = "MatMulInteger"
     onnx.save(model, places.graph)
-    assert command(root).main(["--check", str(places.graph)]) == 1
+    assert build_engine.main(["--check", str(places.graph)]) == 1
     assert capsys.readouterr().out.count("\n") >= 2
 
 

@@ -1,4 +1,4 @@
-"""What the libraries on a machine tell, with libraries made for the test."""
+"""The facts read from a machine's libraries, with libraries compiled for the test."""
 
 import os
 import shutil
@@ -6,11 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from pemtrt import gpu_info
-from pemtrt.errors import EngineError
+from pemtrt.manifest import EngineError
 
 CUDA = """
 #include <string.h>
@@ -45,7 +46,7 @@ BACKEND = "int getInferLibMajorVersion(void); int use(void) { return getInferLib
 def library(tmp_path: Path) -> Callable[..., Path]:
     """Compile a shared library."""
     if not shutil.which("cc"):
-        pytest.skip("needs a C compiler, cc, to make libraries that answer as NVIDIA's do")
+        pytest.skip("needs a C compiler, cc, to compile fakes of NVIDIA's libraries")
 
     def compile_library(name: str, source: str, *options: str) -> Path:
         path = tmp_path / name
@@ -74,67 +75,67 @@ def backend(library: Callable[..., Path], tmp_path: Path) -> Path:
     return library("libtriton_tensorrt.so", BACKEND, *linked)
 
 
-def test_gpus_driver_and_the_servers_tensorrt_are_told(
+def test_gpus_driver_and_the_servers_tensorrt_are_printed(
     library: Callable[..., Path], backend: Path, tmp_path: Path
 ) -> None:
     library("libcuda.so.1", CUDA, "-DINIT=0", "-DCOUNT=2", "-DATTRIBUTE=0")
     library("libnvidia-ml.so.1", NVML, "-DNVML_INIT=0")
-    told = run(tmp_path, "--backend", str(backend))
+    output = run(tmp_path, "--backend", str(backend))
 
-    assert told.stdout.splitlines() == [
+    assert output.stdout.splitlines() == [
         "TensorRT of the server: 10.16.1.11",
         "Driver: 580.95.05",
         "GPU 0: Tesla T4, compute capability 7.5",
         "GPU 1: NVIDIA L4, compute capability 8.9",
     ]
-    assert told.returncode == 0
+    assert output.returncode == 0
 
 
 def test_the_servers_tensorrt_alone_needs_no_gpu(backend: Path, tmp_path: Path) -> None:
-    told = run(tmp_path, "--tensorrt", "--backend", str(backend))
+    output = run(tmp_path, "--tensorrt", "--backend", str(backend))
 
-    assert (told.stdout, told.stderr) == ("10.16.1.11\n", "")
+    assert (output.stdout, output.stderr) == ("10.16.1.11\n", "")
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "expected"),
     [
-        (["-DINIT=100", "-DCOUNT=1", "-DATTRIBUTE=0"], "the driver answers with CUDA error 100"),
-        (["-DINIT=0", "-DCOUNT=0", "-DATTRIBUTE=0"], "CUDA shows none"),
-        (["-DINIT=0", "-DCOUNT=1", "-DATTRIBUTE=1"], "GPU 0 must tell its name"),
+        (["-DINIT=100", "-DCOUNT=1", "-DATTRIBUTE=0"], "CUDA error 100"),
+        (["-DINIT=0", "-DCOUNT=0", "-DATTRIBUTE=0"], "CUDA_VISIBLE_DEVICES"),
+        (["-DINIT=0", "-DCOUNT=1", "-DATTRIBUTE=1"], "GPU 0"),
     ],
 )
-def test_a_gpu_that_cannot_be_used_is_a_sentence(
-    library: Callable[..., Path], backend: Path, tmp_path: Path, setting: list[str], said: str
+def test_an_unusable_gpu_is_one_line(
+    library: Callable[..., Path], backend: Path, tmp_path: Path, setting: list[str], expected: str
 ) -> None:
     library("libcuda.so.1", CUDA, *setting)
     library("libnvidia-ml.so.1", NVML, "-DNVML_INIT=0")
-    told = run(tmp_path, "--backend", str(backend))
+    output = run(tmp_path, "--backend", str(backend))
 
-    assert told.returncode == 1
-    assert said in told.stderr
-    assert told.stderr.count("\n") == 1
+    assert output.returncode == 1
+    assert expected in output.stderr
+    assert output.stderr.count("\n") == 1
 
 
-def test_a_backend_whose_tensorrt_is_missing_is_a_sentence(backend: Path, tmp_path: Path) -> None:
+def test_a_backend_without_its_tensorrt_is_refused(backend: Path, tmp_path: Path) -> None:
     (tmp_path / "libnvinfer.so.10").unlink()
-    told = run(tmp_path, "--backend", str(backend))
+    output = run(tmp_path, "--backend", str(backend))
 
-    assert told.returncode == 1
-    assert "the dynamic loader finds none for it" in told.stderr
+    assert output.returncode == 1
+    assert "LD_LIBRARY_PATH" in output.stderr
 
 
-def test_a_library_that_does_not_tell_its_version_is_a_sentence(
+def test_a_library_without_a_version_is_refused(
     library: Callable[..., Path],
 ) -> None:
     old = library("libnvinfer.so.8", "int getInferLibVersion(void) { return 8601; }")
 
-    with pytest.raises(EngineError, match=r"libnvinfer\.so\.8 must be TensorRT 10 or later"):
+    with pytest.raises(EngineError, match=r"libnvinfer\.so\.8 .*TensorRT 10"):
         gpu_info.library_version(old)
 
 
-def test_a_missing_backend_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="serving image, or name the file with --backend"):
+def test_a_missing_backend_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="--backend"):
         gpu_info.server_library(tmp_path / "absent.so")
 
 
@@ -152,7 +153,7 @@ def test_without_nvml_the_driver_is_read_from_its_file(
     file = tmp_path / "version"
     file.write_text(f"{content}\nGCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n")
     monkeypatch.setattr(gpu_info, "DRIVER_FILE", file)
-    monkeypatch.setattr(gpu_info, "_driver_by_nvml", lambda: None)
+    monkeypatch.setattr(gpu_info, "_driver_from_nvml", lambda: None)
 
     if version:
         assert gpu_info.driver_version() == version
@@ -170,5 +171,20 @@ def test_the_library_that_a_process_has_loaded_is_found(tmp_path: Path) -> None:
     assert gpu_info.loaded_library(maps) == Path("/opt/trt/libnvinfer.so.10.16.1")
 
     maps.write_text("")
-    with pytest.raises(EngineError, match="no libnvinfer loaded"):
+    with pytest.raises(EngineError, match="libnvinfer"):
         gpu_info.loaded_library(maps)
+
+
+def test_without_tensorrt_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("tensorrt", "tensorrt_bindings"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(EngineError, match="pip install --no-deps tensorrt-cu13"):
+        gpu_info.load_tensorrt()
+
+
+def test_the_bindings_alone_are_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    bindings = ModuleType("tensorrt_bindings")
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt_bindings", bindings)
+    assert gpu_info.load_tensorrt() is bindings
+    assert sys.modules["tensorrt"] is bindings

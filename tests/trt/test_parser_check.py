@@ -1,4 +1,4 @@
-"""The static proof: what it lets pass, and what it stops, each with a sentence."""
+"""The static check: which graphs pass, and which are refused with which problem."""
 
 import json
 from collections.abc import Callable
@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pemtrt import graph_types
-from pemtrt.errors import EngineError
-from pemtrt.parser_check import operator_list, prove
+from pemtrt.manifest import EngineError
+from pemtrt.parser_check import check_graph, operator_list
 from pemtrt.parser_rules import RESTRICTIONS
 
 if TYPE_CHECKING:
@@ -98,27 +98,27 @@ GOOD = {
 
 
 @pytest.mark.parametrize("model", GOOD.values(), ids=GOOD)
-def test_what_tensorrt_takes_passes(model: onnx.ModelProto) -> None:
-    assert prove(model).problems == []
+def test_a_supported_graph_passes(model: onnx.ModelProto) -> None:
+    assert check_graph(model).problems == []
 
 
 BAD = {
     "an unknown operator": (
         made(node("Hardmax", "x", to="h"), node("Det", "h")),
-        "Det det of h is not among the operators",
+        "Det det of h",
     ),
     "another's operator": (
         made(node("Relu", "x", to="y", domain="com.mine")),
-        "Relu relu of x is not among the operators",
+        "Relu relu of x",
     ),
     "double precision": (
         made(node("Relu", "x"), kind=KIND.DOUBLE),
-        "has x of type DOUBLE, and onnx-tensorrt 10.1 takes FP32, FP16, INT32, INT64",
+        "type DOUBLE, but onnx-tensorrt 10.1 accepts FP32, FP16, INT32, INT64",
     ),
-    "bf16": (made(node("Relu", "x"), kind=KIND.BFLOAT16), "has x of type BF16"),
+    "bf16": (made(node("Relu", "x"), kind=KIND.BFLOAT16), "type BF16"),
     "integers where floats belong": (
         made(node("Softmax", "x"), kind=KIND.INT64),
-        "Softmax softmax of x has x of type INT64, and onnx-tensorrt 10.1 takes FP32, FP16 there",
+        "Softmax softmax of x has x of type INT64",
     ),
     "bytes turned before they are floats": (
         made(
@@ -126,7 +126,7 @@ BAD = {
             cast("t", "y", KIND.FLOAT),
             kind=KIND.UINT8,
         ),
-        "Transpose transpose of x has the uint8 tensor x: TensorRT casts a uint8 input to a float",
+        "Transpose transpose of x has the uint8 tensor x",
     ),
     "bytes from integers": (
         made(
@@ -175,7 +175,7 @@ BAD = {
     ),
     "cubic": (
         made(node("Resize", "x", "", "scales", mode="cubic"), scales=np.float32([1, 1, 2, 2])),
-        "must have mode nearest or linear, and has cubic",
+        "nearest or linear, got cubic",
     ),
     "antialiased": (
         made(
@@ -183,7 +183,7 @@ BAD = {
             opset=18,
             scales=np.float32([1, 1, 2, 2]),
         ),
-        "must have antialias 0, and has 1",
+        "antialias 0, got 1",
     ),
     "computed scales": (
         made(
@@ -207,7 +207,7 @@ BAD = {
             node("LayerNormalization", "x", "w", to="y mean"),
             w=np.ones(8, np.float32),
         ),
-        "must have one output, and gives mean too",
+        "must have one output, got mean too",
     ),
     "computed axes": (
         made(
@@ -261,19 +261,18 @@ BAD = {
         made(node("CumSum", "x", "axis", to="c"), node("Hardmax", "c"), axis=np.int64(1)),
         "Hardmax hardmax of c has a rule in that parser that is not checked here",
     ),
-    "a new opset": (made(node("Relu", "x"), opset=21), "must be of opset 9 to 20, and is of 21"),
+    "a new opset": (made(node("Relu", "x"), opset=21), "opset must be 9 to 20, got 21"),
 }
 
 
-@pytest.mark.parametrize(("model", "said"), BAD.values(), ids=BAD)
-def test_what_tensorrt_refuses_is_a_sentence(model: onnx.ModelProto, said: str) -> None:
-    found = prove(model).problems
+@pytest.mark.parametrize(("model", "expected"), BAD.values(), ids=BAD)
+def test_an_unsupported_graph_is_refused(model: onnx.ModelProto, expected: str) -> None:
+    found = check_graph(model).problems
 
-    assert all(problem.endswith(".") for problem in found), found
-    assert any(said in problem for problem in found), found
+    assert any(expected in problem for problem in found), found
 
 
-def test_a_shape_that_does_not_follow_from_the_batch_is_a_sentence() -> None:
+def test_a_shape_that_does_not_follow_from_the_batch_is_refused() -> None:
     model = made(
         node("ReduceMax", "x", to="m", keepdims=0),
         cast("m", "i", KIND.INT64),
@@ -283,7 +282,7 @@ def test_a_shape_that_does_not_follow_from_the_batch_is_a_sentence() -> None:
         two=np.float32([[2]]),
     )
 
-    found = prove(model).problems
+    found = check_graph(model).problems
     assert any("Expand expand of two takes a shape from n" in problem for problem in found)
     assert any("must follow from a batch of 3" in problem for problem in found)
 
@@ -291,21 +290,21 @@ def test_a_shape_that_does_not_follow_from_the_batch_is_a_sentence() -> None:
 def test_an_output_must_have_the_batch_in_front() -> None:
     model = made(node("ReduceSum", "x", "first", keepdims=0), first=np.int64([0]))
 
-    assert "Output y must have the batch in front, and is (4, 8, 8)." in prove(model).problems
+    assert any("output y" in problem for problem in check_graph(model).problems)
 
 
-def test_a_graph_that_contradicts_itself_is_a_sentence() -> None:
+def test_a_graph_that_contradicts_itself_is_refused() -> None:
     model = made(node("MatMul", "x", "w"), w=np.zeros((8, 3), np.float32))
     model.graph.initializer[0].dims[0] = 7
 
-    [problem] = prove(model).problems
-    assert problem.startswith("The graph's shapes must follow from its inputs")
+    [problem] = check_graph(model).problems
+    assert "MatMul" in problem
 
 
-def test_a_file_that_is_no_graph_is_a_sentence(tmp_path: Path) -> None:
+def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("no graph")
 
-    with pytest.raises(EngineError, match=r"text\.onnx must be an ONNX file"):
+    with pytest.raises(EngineError, match=r"text\.onnx"):
         graph_types.load(tmp_path / "text.onnx")
 
 
@@ -354,20 +353,20 @@ def test_the_list_is_that_of_the_parser_without_what_a_t4_lacks(root: Path) -> N
 
 def test_the_graph_of_the_repository_passes(root: Path) -> None:
     model = graph_types.load(root / "model_repository" / "pem_network" / "1" / "model.onnx")
-    proof = prove(model)
+    checked = check_graph(model)
 
-    assert proof.problems == []
-    assert proof.nodes > 300
-    assert {"FP32", "UINT8"} <= set(graph_types.types_of(proof.values.values()))
-    assert graph_types.precision_of(model, proof.values) == "fp32"
-    assert graph_types.memory(model, proof.values).peak_bytes < 4 * 2**30  # of a T4's 16 GiB
+    assert checked.problems == []
+    assert checked.nodes > 300
+    assert {"FP32", "UINT8"} <= set(graph_types.types_of(checked.values.values()))
+    assert graph_types.precision_of(model, checked.values) == "fp32"
+    assert graph_types.memory(model, checked.values).peak_bytes < 4 * 2**30  # of a T4's 16 GiB
 
 
 @pytest.mark.parametrize(
     "changes", [{}, {"deformable": True, "layers": 6}], ids=["card", "original"]
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
-def test_every_form_of_either_variant_passes(
+def test_every_precision_of_either_variant_passes(
     tiny_network: Callable[..., "Pem"], tmp_path: Path, changes: dict[str, object]
 ) -> None:
     # With torch, which the tests above do without.
@@ -378,15 +377,15 @@ def test_every_form_of_either_variant_passes(
     for opset in (OPSET, TYPED_OPSET):
         path = write_served_graph(network, tmp_path / "fp32.onnx", images, opset=opset)
         model = graph_types.load(path)
-        assert prove(model).problems == []
+        assert check_graph(model).problems == []
 
-    for precision, form in typed_forms(model).items():
-        proof = prove(form)
-        assert proof.problems == []
-        assert graph_types.precision_of(form, proof.values) == precision
+    for precision, typed in typed_variants(model).items():
+        checked = check_graph(typed)
+        assert checked.problems == []
+        assert graph_types.precision_of(typed, checked.values) == precision
 
 
-def typed_forms(model: onnx.ModelProto) -> dict[str, onnx.ModelProto]:
+def typed_variants(model: onnx.ModelProto) -> dict[str, onnx.ModelProto]:
     """As ./run export --precision makes them, with every layer in INT8 that can be."""
     from pemexport.onnx_rewrite import fold_constants
     from pemquant.fp16 import to_half

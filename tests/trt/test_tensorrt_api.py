@@ -1,4 +1,4 @@
-"""The stand-in and the builder against TensorRT's real API, versions 10 and 11."""
+"""The fake and the builder against TensorRT's real API, versions 10 and 11."""
 
 import ast
 import inspect
@@ -17,10 +17,10 @@ strict = true
 warn_unreachable = true
 [mypy-tensorrt.*]
 ignore_errors = true
-[mypy-onnx.*]
+[mypy-onnx.*,google.*,tritonclient.*]
 ignore_missing_imports = true
 """
-OWN = ["Behaviour"]  # of the stand-in
+OWN = ["Behaviour"]  # of the fake
 BINDING = ["__new__", "__init__", "__len__", "__getitem__"]  # the special methods worth comparing
 
 
@@ -58,7 +58,7 @@ def differences(fake: type, real: ast.ClassDef) -> list[str]:
     return found
 
 
-def test_the_stand_in_has_nothing_that_tensorrt_has_not(tensorrt: ModuleType, stub: str) -> None:
+def test_the_fake_has_nothing_that_tensorrt_has_not(tensorrt: ModuleType, stub: str) -> None:
     real = classes(ast.parse(stub).body)
     fakes = {
         name: value
@@ -74,7 +74,7 @@ def test_the_stand_in_has_nothing_that_tensorrt_has_not(tensorrt: ModuleType, st
 
 
 @pytest.mark.parametrize(
-    ("name", "member", "complaint"),
+    ("name", "member", "attribute"),
     [
         ("Builder", lambda self, network, configuration: None, "build_serialized_network"),
         ("IBuilderConfig", lambda self, pool: None, "set_memory_pool_limit"),
@@ -82,8 +82,8 @@ def test_the_stand_in_has_nothing_that_tensorrt_has_not(tensorrt: ModuleType, st
         ("EngineInspector", lambda self: None, "no_such_function"),
     ],
 )
-def test_a_stand_in_that_differs_is_noticed(
-    root: Path, name: str, member: object, complaint: str
+def test_a_fake_that_differs_is_noticed(
+    root: Path, name: str, member: object, attribute: str
 ) -> None:
     """Against a stub of its own, so that the comparison is tested where ../shared is absent."""
     real = classes(
@@ -95,10 +95,10 @@ def test_a_stand_in_that_differs_is_noticed(
         ).body
     )
 
-    fake = type(name, (), {complaint: member})
+    fake = type(name, (), {attribute: member})
 
     [difference] = differences(fake, real[name])
-    assert f"{name}.{complaint}" in difference
+    assert f"{name}.{attribute}" in difference
 
 
 def test_the_builder_type_checks_against_the_real_api(
