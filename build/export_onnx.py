@@ -1,4 +1,4 @@
-"""Write the network as an ONNX file with the serving contract, and prove that it computes the same.
+"""Write the network as an ONNX file with the serving contract, and check that it computes the same.
 
     ./run export
     ./run export --calibration IMAGES --data FOLDER
@@ -7,26 +7,27 @@
 
 The graph takes uint8 images and returns class ids, scores and an index map
 (pemexport/contract.py); the batch is dynamic, the size fixed. Weights that are exact in half
-precision are stored in half precision. The file is written only after ONNX Runtime agreed with
+precision are stored in half precision. The file is written only if ONNX Runtime agrees with
 PyTorch on every image.
 
-With --calibration, the ranges of its activations are put beside it, and the server computes in INT8
-where the processor is for that. fp16 and int8 are typed graphs for TensorRT, and go to artifacts/
-with a report beside them. All these are judged against the FP32 graph: by the loss of mIoU on
-labelled images (FOLDER in the ADE20K layout); without them, only by how many pixels keep their
-class. What loses too much is not written.
+With --calibration, the ranges of its activations are written beside it, and the server computes in
+INT8 on CPUs with VNNI or AMX. fp16 and int8 are typed graphs for TensorRT, and go to artifacts/
+with a report beside them. All these are compared with the FP32 graph: by the loss of mIoU on
+labeled images (FOLDER in the ADE20K layout); without them, only by the share of pixels that keep
+their class. A variant that loses too much is not written.
 """
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 
+from pem_server.checkout import ROOT
+from pem_server.console import accept_old_options, log
 from pemexport import contract
 from pemexport.accuracy import Example, images_in, labelled_in
 from pemexport.onnx_export import (
@@ -36,221 +37,157 @@ from pemexport.onnx_export import (
     check_images,
     write_served_graph,
 )
+from pemexport.onnx_rewrite import replace_when_done
 from pemexport.repository_steps import ImageError, fit
+from pemquant.accuracy_gate import LIMITS, Limits
 from pemquant.calibration import CLIPPING
 from pemquant.fp16 import PrecisionError
 from pemquant.int8_ranges import write_ranges
-from pemquant.reduced_precision import LIMITS, FormError, Limits, write_form
+from pemquant.reduced_precision import write_variant
 from pemseg.checkpoint import CheckpointError, load_network
 from pemseg.pem import Pem
 
-CALIBRATION_IMAGES = 32
-
-
-def export_form(
-    network: Pem,
-    precision: str,
-    target: Path,
-    images: Images,
-    *,
-    calibration: Sequence[Path],
-    examples: Sequence[Example],
-    limits: Limits,
-    clipping: str = "percentile",
-    mask_stride: int = 1,
-) -> Path:
-    """Write the "fp16" or "int8" form of `network` and its report; returns `target`.
-
-    The FP32 graph is made and checked on `images` first; `calibration` and `examples` are what
-    the form is made and judged on. Raises ExportError or FormError, and leaves `target` as it was.
-    """
-    with tempfile.TemporaryDirectory(prefix="export-") as folder:
-        draft = Path(folder) / "fp32.onnx"
-        write_served_graph(network, draft, images, mask_stride=mask_stride, opset=TYPED_OPSET)
-        model = onnx.load(draft)
-    return write_form(
-        model,
-        precision,
-        target,
-        calibration=[fit(path, images.shape[1])[0] for path in calibration],
-        examples=examples,
-        limits=limits,
-        clipping=clipping,
-    )
+OLD_OPTIONS = {
+    "--picture": "--image",
+    "--pictures": "--images",
+    "--calibration-pictures": "--calibration-images",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = _parse(argv)
+    options = _parse(accept_old_options(sys.argv[1:] if argv is None else argv, OLD_OPTIONS))
     try:
         network = load_network(options.weights)
         images = check_images(options.image, options.size)
-        export = _export_served if options.precision == "fp32" else _export_form
+        export = _export_served if options.precision == "fp32" else _export_variant
         for path in export(network, options, images):
             print(path)
     except (
         CheckpointError,
         ExportError,
-        FormError,
         OSError,
         ImageError,
         PrecisionError,
         ValueError,
     ) as error:
-        print(f"export: {error}", file=sys.stderr)
+        log(f"export: {error}")
         return 1
     return 0
 
 
 def _export_served(network: Pem, options: argparse.Namespace, images: Images) -> list[Path]:
-    """The graph, and its ranges where there are images to measure them on; returns the files."""
+    """The graph, and its ranges if there are images to measure them on; returns the files."""
     target = options.output or contract.ONNX_PATH
-    stride = {"mask_stride": options.mask_stride}
     if options.calibration is None:
-        return [write_served_graph(network, target, images, **stride)]
-    trial = _trial(options)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
-        draft = write_served_graph(network, Path(folder) / target.name, images, **stride)
-        ranges = write_ranges(
-            draft,
-            calibration=[fit(path, options.size)[0] for path in trial.calibration],
-            examples=trial.examples,
-            limits=trial.limits,
-            clipping=options.clipping,
-        )
-        os.replace(ranges, contract.ranges_path(target))
-        os.replace(draft, target)
+        return [write_served_graph(network, target, images, mask_stride=options.mask_stride)]
+    gate = _gate_arguments(options)
+    with replace_when_done(target) as draft:
+        write_served_graph(network, draft, images, mask_stride=options.mask_stride)
+        write_ranges(draft, **gate)
     return [target, contract.ranges_path(target)]
 
 
-def _export_form(network: Pem, options: argparse.Namespace, images: Images) -> list[Path]:
-    """What the options of a typed form say; returns the file."""
-    trial = _trial(options)
-    target = export_form(
-        network,
-        options.precision,
-        options.output or contract.ROOT / "artifacts" / f"pem-{options.precision}.onnx",
-        images,
-        calibration=trial.calibration,
-        examples=trial.examples,
-        limits=trial.limits,
-        clipping=options.clipping,
-        mask_stride=options.mask_stride,
-    )
-    return [target]
+def _export_variant(network: Pem, options: argparse.Namespace, images: Images) -> list[Path]:
+    """The typed graph of `--precision`; returns the file."""
+    target = options.output or ROOT / "artifacts" / f"pem-{options.precision}.onnx"
+    gate = _gate_arguments(options)
+    with tempfile.TemporaryDirectory(prefix="export-") as folder:
+        draft = Path(folder) / "fp32.onnx"
+        stride = options.mask_stride
+        write_served_graph(network, draft, images, mask_stride=stride, opset=TYPED_OPSET)
+        model = onnx.load(draft)
+    return [write_variant(model, options.precision, target, **gate)]
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What a form is made and judged on."""
-
-    calibration: list[Path]
-    examples: list[Example]
-    limits: Limits
-
-
-def _trial(options: argparse.Namespace) -> Trial:
+def _gate_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """The calibration images and the accuracy gate of `write_ranges` and `write_variant`."""
     calibration = [options.image]
     if options.calibration is not None:
         calibration = images_in(options.calibration, options.calibration_images)
     elif options.precision == "int8":
         raise ValueError(
-            "int8 must know how large values get: give --calibration a folder of images like "
-            "those to come"
+            "int8 needs calibration: pass --calibration FOLDER of representative images"
         )
     if options.data is not None:
         examples = labelled_in(options.data, options.split, options.images)
     else:
         examples = [Example(path) for path in calibration]
-        print(
-            f"no --data: judged by the agreement on {len(examples)} unlabelled image(s) only",
-            file=sys.stderr,
-        )
-    usual = LIMITS["fp16" if options.precision == "fp16" else "int8"]
-    limits = Limits(
-        usual.loss if options.max_loss is None else options.max_loss,
-        usual.agreement if options.min_agreement is None else options.min_agreement / 100,
-    )
-    return Trial(calibration, examples, limits)
+        log(f"no --data: comparing pixels of {len(examples)} unlabeled image(s) only, no mIoU")
+    default = LIMITS["fp16" if options.precision == "fp16" else "int8"]
+    return {
+        "calibration": [fit(path, options.size)[0] for path in calibration],
+        "examples": examples,
+        "limits": Limits(
+            default.loss if options.max_loss is None else options.max_loss,
+            default.agreement if options.min_agreement is None else options.min_agreement / 100,
+        ),
+        "clipping": options.clipping,
+    }
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="run export",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--weights", type=Path, default=contract.WEIGHTS_PATH, help="default: %(default)s"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    default = "; default: %(default)s"
+    add("--weights", type=Path, default=contract.WEIGHTS_PATH, help="the network" + default)
+    add(
         "--output",
         type=Path,
-        help=f"default: {contract.ONNX_PATH.relative_to(contract.ROOT)}; fp16 and int8: "
+        help=f"default: {contract.ONNX_PATH.relative_to(ROOT)}; fp16 and int8: "
         "artifacts/pem-PRECISION.onnx",
     )
-    parser.add_argument(
+    add(
         "--size",
         type=int,
         default=contract.IMAGE_SIZE,
         help="height and width, a multiple of 32; the configurations state 640 (default)",
     )
-    parser.add_argument(
+    add(
         "--mask-stride",
         type=int,
         choices=(1, 2, 4),
         default=1,
-        help="take the index map at this stride; change `masks` in the configurations with it",
+        help="stride of the index map; change `masks` in the configurations with it",
     )
-    parser.add_argument(
+    add(
         "--image",
         type=Path,
-        default=contract.ROOT / "docs" / "street.jpg",
-        help="what the graph is compared with PyTorch on (default: %(default)s)",
+        default=ROOT / "docs" / "street.jpg",
+        help="to compare the graph with PyTorch on" + default,
     )
-    _add_precision_options(parser)
-    return parser.parse_args(argv)
-
-
-def _add_precision_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="default: %(default)s"
-    )
-    group = parser.add_argument_group("options of the ranges, of fp16 and int8")
-    group.add_argument("--data", type=Path, help="labelled images that judge the form")
-    group.add_argument("--split", default="validation", help="of --data; default: %(default)s")
-    group.add_argument(
-        "--images", type=int, default=1_000_000, metavar="N", help="judge by at most N of them"
-    )
-    group.add_argument(
-        "--max-loss",
-        type=float,
-        metavar="POINTS",
-        help=f"of mIoU; default: fp16 {LIMITS['fp16'].loss}, int8 {LIMITS['int8'].loss}",
-    )
-    group.add_argument(
+    add("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help=default[2:])
+    add = parser.add_argument_group("INT8 ranges, fp16 and int8").add_argument
+    add("--data", type=Path, help="labeled images for the accuracy gate")
+    add("--split", default="validation", help="of --data" + default)
+    add("--images", type=int, default=1_000_000, metavar="N", help="use at most N of --data")
+    losses = ", ".join(f"{name} {limits.loss:g}" for name, limits in LIMITS.items())
+    add("--max-loss", type=float, metavar="POINTS", help=f"of mIoU; default: {losses}")
+    shares = ", ".join(f"{name} {100 * limits.agreement:g}" for name, limits in LIMITS.items())
+    add(
         "--min-agreement",
         type=float,
         metavar="PERCENT",
-        help="of pixels, where there is no --data; default: "
-        f"fp16 {100 * LIMITS['fp16'].agreement:g}, int8 {100 * LIMITS['int8'].agreement:g}",
+        help=f"of pixels, without --data; default: {shares}",
     )
-    group.add_argument(
-        "--calibration", type=Path, metavar="FOLDER", help="images that show how large values get"
-    )
-    group.add_argument(
+    add("--calibration", type=Path, metavar="FOLDER", help="representative images")
+    add(
         "--calibration-images",
         type=int,
-        default=CALIBRATION_IMAGES,
+        default=32,
         metavar="N",
-        help="take N of them, evenly spread; default: %(default)s",
+        help="use N of them, evenly spaced" + default,
     )
-    group.add_argument(
+    add(
         "--clipping",
         choices=sorted(CLIPPING),
         default="percentile",
-        help="how far INT8 reaches; default: %(default)s",
+        help="how the INT8 range is chosen" + default,
     )
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,16 @@
-"""Bring a Focoos `model.onnx` in: the SDK's graph behind this project's tensor contract.
+"""Import a Focoos `model.onnx`: wrap the SDK's graph in this project's tensor contract.
 
     ./run wrap-onnx model.onnx
 
-Takes both forms that the Focoos SDK wrote, see pemexport/focoos_graph.py, and puts the new graph in
-place only after its answers agreed with the old graph's own, read by NumPy, in batches of 1, 2 and
-8. The class names of a `focoos_metadata.json` or `model_info.json` beside the file must be those
-that the server answers with.
+Accepts both layouts of the Focoos SDK, see pemexport/focoos_graph.py, and writes the new graph only
+if it agrees with the old one in batches of 1, 2 and 8. The class names of a `focoos_metadata.json`
+or `model_info.json` beside the file must be the server's.
 """
 
 import argparse
 import hashlib
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -21,20 +18,31 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import torch
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
+from pem_server.checkout import ROOT
+from pem_server.console import accept_old_options, log
 from pemexport import contract
 from pemexport.focoos_graph import (
     ForeignGraphError,
-    Form,
-    IndexMapForm,
+    IndexMapLayout,
+    Layout,
     Outputs,
+    detect_layout,
     image_input,
-    recognise,
     wrap,
 )
-from pemexport.onnx_export import CHECKED_BATCHES, Agreement, Images, check_images
+from pemexport.onnx_export import (
+    CHECKED_BATCHES,
+    Agreement,
+    Images,
+    agreement_of,
+    check_images,
+)
+from pemexport.onnx_rewrite import replace_when_done
 
 METADATA_FILES = ("focoos_metadata.json", "model_info.json")  # of SDK 0.9, of 0.25
 
@@ -44,43 +52,40 @@ Answers = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.uint8]]
 
 
 class WrapError(RuntimeError):
-    """The wrapped graph does not answer what the graph inside it answers."""
+    """The wrapped graph differs from the graph inside it."""
 
 
 def wrap_focoos(source: Path, target: Path, images: Images, *, bgr: bool = False) -> Path:
     """Write the graph of `source` with the contract's tensors to `target`; returns `target`.
 
-    `images` (8 or more, S, S, 3) uint8 RGB are what both graphs are compared on. `bgr` feeds
-    the inner graph blue first. Raises ForeignGraphError for a graph that is not the SDK's and
-    WrapError for one that does not survive the wrapping; `target` then stays as it was.
+    Both graphs are compared on `images` (8 or more, S, S, 3) uint8 RGB. `bgr` feeds the inner graph
+    blue first. Raises ForeignGraphError for a graph that is not the SDK's and WrapError if the
+    wrapped graph differs; `target` then stays as it was.
     """
     size = images.shape[1]
     check_class_names(source.parent)
     model = load(source)
     answer = open_raw(source, model, size, bgr=bgr)
-    form = recognise(answer(images[0]), size)
-    expected = [read(form, answer(image), size) for image in images]
-    wrapped = wrap(model, form, size=size, map_size=expected[0][2].shape[1], bgr=bgr)
-    _describe(wrapped, source, form, bgr=bgr)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".wrap-") as folder:
-        draft = Path(folder) / target.name
+    layout = detect_layout(answer(images[0]), size)
+    expected = [contract_outputs(layout, answer(image), size) for image in images]
+    wrapped = wrap(model, layout, size=size, map_size=expected[0][2].shape[1], bgr=bgr)
+    _describe(wrapped, source, layout, bgr=bgr)
+    with replace_when_done(target) as draft:
         onnx.save(wrapped, draft)
         for count in CHECKED_BATCHES:
             agreement = compare(draft, images[:count], expected[:count])
-            print(f"{form}, batch {count}: {agreement}", file=sys.stderr)
+            log(f"{layout}, batch {count}: {agreement}")
             if not agreement.good:
                 raise WrapError(f"the wrapped graph differs from the graph inside it: {agreement}")
-        os.replace(draft, target)
     return target
 
 
 def load(source: Path) -> onnx.ModelProto:
-    """The file as a graph; ForeignGraphError if it is none, OSError if it cannot be read."""
+    """The graph in a file; ForeignGraphError if it has none, OSError if it cannot be read."""
     try:
         return onnx.load(source)
     except DecodeError as error:
-        raise ForeignGraphError(f"{source} must be an ONNX file, which it is not") from error
+        raise ForeignGraphError(f"{source} is not an ONNX file") from error
 
 
 def open_raw(
@@ -93,7 +98,7 @@ def open_raw(
         session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own classes; any of them means the same here
         reason = str(error).splitlines()[0]
-        raise ForeignGraphError(f"the graph must load in ONNX Runtime: {reason}") from error
+        raise ForeignGraphError(f"ONNX Runtime cannot load the graph: {reason}") from error
     names = [output.name for output in session.get_outputs()]
 
     def answer(image: NDArray[np.uint8]) -> Outputs:
@@ -104,63 +109,44 @@ def open_raw(
     return answer
 
 
-def read(form: Form, outputs: Outputs, size: int) -> Answers:
-    """class_ids (1, Q), scores (1, Q), masks (1, S, S) of a graph's own outputs, in NumPy."""
-    if isinstance(form, IndexMapForm):
+def contract_outputs(layout: Layout, outputs: Outputs, size: int) -> Answers:
+    """class_ids (1, Q), scores (1, Q), masks (1, S, S) from a graph's own outputs, in PyTorch."""
+    if isinstance(layout, IndexMapLayout):
         class_ids, scores, masks = (
-            outputs[form.class_ids],
-            outputs[form.scores],
-            outputs[form.masks],
+            outputs[name] for name in (layout.class_ids, layout.scores, layout.masks)
         )
-        return class_ids.astype(np.int32), scores.astype(np.float32), masks.astype(np.uint8)
-    probabilities = outputs[form.probabilities].astype(np.float32)  # (1, Q, K)
-    scores = probabilities.max(axis=2)
-    shares = outputs[form.masks].astype(np.float32) * scores[:, :, None, None]  # (1, Q, h, w)
-    masks = enlarge(enlarge(shares, size, axis=2), size, axis=3).argmax(axis=1)  # (1, S, S)
-    return probabilities.argmax(axis=2).astype(np.int32), scores, masks.astype(np.uint8)
-
-
-def enlarge(values: NDArray[np.float32], size: int, axis: int) -> NDArray[np.float32]:
-    """Linear interpolation by pixel centres along one axis, to `size` values."""
-    length = values.shape[axis]
-    place = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
-    low = np.floor(place).astype(int)
-    high = np.minimum(low + 1, length - 1)
-    share = np.expand_dims(place - low, tuple(range(1, values.ndim - axis))).astype(np.float32)
-    between: NDArray[np.float32] = values.take(low, axis) * (1 - share)
-    between += values.take(high, axis) * share
-    return between
+    else:
+        probabilities = outputs[layout.probabilities].astype(np.float32)  # (1, Q, K)
+        class_ids, scores = probabilities.argmax(axis=2), probabilities.max(axis=2)
+        weighted = outputs[layout.masks].astype(np.float32) * scores[:, :, None, None]
+        upsampled = F.interpolate(torch.from_numpy(weighted), (size, size), mode="bilinear")
+        masks = upsampled.argmax(dim=1).numpy()  # (1, S, S)
+    return class_ids.astype(np.int32), scores.astype(np.float32), masks.astype(np.uint8)
 
 
 def compare(path: Path, batch: Images, expected: Sequence[Answers]) -> Agreement:
-    """Run `batch` (B, S, S, 3) through the wrapped file, against each image's own answers."""
+    """Run `batch` (B, S, S, 3) through the wrapped file; compare with the graph's own answers."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what it would print is in the error
+    options.log_severity_level = 4  # the error has the same text
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    remedy = "export it with a dynamic batch dimension"
     try:
-        class_ids, scores, masks = session.run(list(contract.OUTPUTS), {contract.IMAGE: batch})
+        found = session.run(list(contract.OUTPUTS), {contract.IMAGE: batch})
     except Exception as error:  # ONNX Runtime's own classes; any of them means the same here
+        reason = str(error).splitlines()[0]
         raise WrapError(
-            f"the graph must take batches, and fails on one of {len(batch)}; export it with an "
-            f"open batch dimension ({str(error).splitlines()[0]})"
+            f"the graph fails on a batch of {len(batch)}; {remedy} ({reason})"
         ) from error
-    true_ids, true_scores, true_masks = (
-        np.concatenate(part) for part in zip(*expected, strict=True)
-    )
-    if class_ids.shape != true_ids.shape or masks.shape != true_masks.shape:
+    true = [np.concatenate(part) for part in zip(*expected, strict=True)]
+    if any(a.shape != b.shape for a, b in zip(found, true, strict=True)):
         raise WrapError(
-            f"the graph must answer each image of a batch; {len(batch)} images gave class ids "
-            f"{class_ids.shape}; export it with an open batch dimension"
+            f"the graph answers {len(batch)} images with class ids {found[0].shape}; {remedy}"
         )
-    return Agreement(
-        class_ids_equal=bool(np.array_equal(class_ids, true_ids)),
-        score_difference=float(np.abs(scores - true_scores).max()),
-        map_agreement=float((masks == true_masks).mean()),
-    )
+    return agreement_of(found, true)
 
 
 def check_class_names(folder: Path) -> None:
-    """ForeignGraphError if the file beside the graph names other classes than the server does."""
+    """ForeignGraphError if the file beside the graph has other class names than the server."""
     ours = contract.class_names()
     for path in (folder / name for name in METADATA_FILES):
         if not path.is_file():
@@ -169,22 +155,22 @@ def check_class_names(folder: Path) -> None:
         theirs = [str(name).strip() for name in described or ours]
         if theirs != ours:
             pairs = enumerate(zip_longest(theirs, ours))
-            first = next(number for number, (one, other) in pairs if one != other)
+            first = next(number for number, (a, b) in pairs if a != b)
             raise ForeignGraphError(
-                f"the classes in {path.name} must be those of {contract.LABELS_PATH.name} "
-                f"({len(ours)}), got {len(theirs)} that differ from id {first} on; put the model's "
-                "names into that file, one a line"
+                f"the {len(theirs)} classes in {path.name} differ from the {len(ours)} in "
+                f"{contract.LABELS_PATH.name} from id {first} on; write the model's names into "
+                "that file, one per line"
             )
 
 
-def _describe(model: onnx.ModelProto, source: Path, form: Form, *, bgr: bool) -> None:
-    facts = {
+def _describe(model: onnx.ModelProto, source: Path, layout: Layout, *, bgr: bool) -> None:
+    metadata = {
         "class_names": json.dumps(contract.class_names()),
         "wrapped_from": source.name,
         "wrapped_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
-        "wrapped_form": f"{form}, {'BGR' if bgr else 'RGB'} inside",
+        "wrapped_layout": f"{layout}, {'BGR' if bgr else 'RGB'} inside",
     }
-    for key, value in facts.items():
+    for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
 
 
@@ -206,15 +192,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--image",
         type=Path,
-        default=contract.ROOT / "docs" / "street.jpg",
-        help="what the two graphs are compared on (default: %(default)s)",
+        default=ROOT / "docs" / "street.jpg",
+        help="to compare the two graphs on; default: %(default)s",
     )
-    options = parser.parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else argv
+    options = parser.parse_args(accept_old_options(arguments, {"--picture": "--image"}))
     try:
         images = check_images(options.image, contract.IMAGE_SIZE)
         print(wrap_focoos(options.model, options.output, images, bgr=options.bgr))
     except (ValueError, WrapError, OSError, *ONNX_ERRORS) as error:
-        print(f"wrap-onnx: {error}", file=sys.stderr)
+        log(f"wrap-onnx: {error}")
         return 1
     return 0
 

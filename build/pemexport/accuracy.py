@@ -1,7 +1,7 @@
-"""How much a typed graph loses against the FP32 graph, on images.
+"""The accuracy of a graph against the FP32 graph, on images.
 
-Where there are labels: mIoU in the protocol of ADE20K, at the size of each image. In any case the
-agreement: the share of pixels with the same class in the server's reading.
+With labels: mIoU in the protocol of ADE20K, at the size of each image. In any case the agreement:
+the share of pixels with the same class in the server's answer.
 
 K classes, H and W the size of an image.
 """
@@ -40,8 +40,8 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a graph answers for examples: a label map (H, W) of each, and its counts (K, K + 1)."""
+class Evaluation:
+    """A graph's label map (H, W) of each example, and their confusion matrix (K, K + 1)."""
 
     maps: list[Labels]
     counts: Counts
@@ -61,50 +61,50 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A form beside the FP32 graph. `loss` in points of mIoU, None without labels."""
+class AccuracyReport:
+    """A variant compared with the FP32 graph. `loss` in points of mIoU, None without labels."""
 
-    reference: Reading
-    form: Reading
+    reference: Evaluation
+    variant: Evaluation
 
     @property
     def agreement(self) -> float:
         """The share of pixels, over all images, that have the same class in both."""
-        pairs = list(zip(self.reference.maps, self.form.maps, strict=True))
-        same = sum(int((one == other).sum()) for one, other in pairs)
-        return same / sum(one.size for one, _ in pairs)
+        pairs = list(zip(self.reference.maps, self.variant.maps, strict=True))
+        same = sum(int((a == b).sum()) for a, b in pairs)
+        return same / sum(a.size for a, _ in pairs)
 
     @property
     def loss(self) -> float | None:
         if not self.reference.counts.any():
             return None
-        return 100 * (self.reference.miou - self.form.miou)
+        return 100 * (self.reference.miou - self.variant.miou)
 
     def __str__(self) -> str:
         text = f"{self.agreement:.3%} of pixels keep their class"
         if self.loss is None:
             return f"{text} (no labels: mIoU not measured)"
         return (
-            f"mIoU {100 * self.form.miou:.2f}, FP32 {100 * self.reference.miou:.2f} "
+            f"mIoU {100 * self.variant.miou:.2f}, FP32 {100 * self.reference.miou:.2f} "
             f"(loss {self.loss:+.2f} points); {text}"
         )
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, percent; only the classes that are in the labels."""
         report: dict[str, Any] = {
-            "images": len(self.form.maps),
+            "images": len(self.variant.maps),
             "pixel_agreement": 100 * self.agreement,
         }
         if self.loss is None:
             return report
         names = contract.class_names()
         report |= {
-            "miou": 100 * self.form.miou,
+            "miou": 100 * self.variant.miou,
             "miou_fp32": 100 * self.reference.miou,
             "loss": self.loss,
             "classes": {
                 names[class_id]: {
-                    "iou": 100 * float(self.form.iou[class_id]),
+                    "iou": 100 * float(self.variant.iou[class_id]),
                     "iou_fp32": 100 * float(self.reference.iou[class_id]),
                 }
                 for class_id in np.flatnonzero(~np.isnan(self.reference.iou))
@@ -113,8 +113,8 @@ class Verdict:
         return report
 
 
-def read(model: onnx.ModelProto, examples: Sequence[Example]) -> Reading:
-    """Run an FP32 graph (a typed one as its simulation) over examples, one at a time."""
+def evaluate(model: onnx.ModelProto, examples: Sequence[Example]) -> Evaluation:
+    """Run an FP32 graph (a typed one after emulate_fp16) on examples, one at a time."""
     session = open_session(model)
 
     def answer(images: Images) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
@@ -123,11 +123,11 @@ def read(model: onnx.ModelProto, examples: Sequence[Example]) -> Reading:
         )
         return class_ids, masks
 
-    return read_answers(answer, session.get_inputs()[0].shape[1], examples)
+    return evaluate_answers(answer, session.get_inputs()[0].shape[1], examples)
 
 
-def read_answers(answer: Answer, side: int, examples: Sequence[Example]) -> Reading:
-    """Ask `answer`, which takes images of that `side`, about examples, one at a time."""
+def evaluate_answers(answer: Answer, side: int, examples: Sequence[Example]) -> Evaluation:
+    """Run `answer`, which takes images of size `side`, on examples, one at a time."""
     maps, counts = [], np.zeros((CLASSES, CLASSES + 1), np.int64)
     for example in examples:
         fitted, geometry = fit(example.image, side)
@@ -135,7 +135,7 @@ def read_answers(answer: Answer, side: int, examples: Sequence[Example]) -> Read
         maps.append(read_back(class_ids[0], masks[0], geometry))
         if example.labels is not None:
             counts += count(_read_labels(example.labels, maps[-1]), maps[-1])
-    return Reading(maps, counts)
+    return Evaluation(maps, counts)
 
 
 def count(truth: Labels, answer: Labels) -> Counts:

@@ -5,6 +5,9 @@
 
 from pathlib import Path
 
+from pem_server.checkout import MODEL_REPOSITORY
+from pem_server.checkout import ROOT as ROOT
+
 IMAGE = "image"  # UINT8 (B, 640, 640, 3), RGB
 CLASS_IDS = "class_ids"  # INT32 (B, 100), 0-based
 SCORES = "scores"  # FP32 (B, 100)
@@ -14,9 +17,8 @@ OUTPUTS = (CLASS_IDS, SCORES, MASKS)
 IMAGE_SIZE = 640  # both sides; the card's benchmark size
 MAX_BATCH = 8
 
-ROOT = Path(__file__).resolve().parents[2]
-LABELS_PATH = ROOT / "model_repository" / "pem_postprocess" / "labels.txt"
-ONNX_PATH = ROOT / "model_repository" / "pem_network" / "1" / "model.onnx"
+LABELS_PATH = MODEL_REPOSITORY / "pem_postprocess" / "labels.txt"
+ONNX_PATH = MODEL_REPOSITORY / "pem_network" / "1" / "model.onnx"
 WEIGHTS_PATH = ROOT / "build" / "weights" / "street-scenes.safetensors"
 
 
@@ -26,5 +28,5 @@ def ranges_path(graph: Path) -> Path:
 
 
 def class_names() -> list[str]:
-    """The 150 names the server answers with; line number is class id."""
+    """The server's 150 class names; the line number is the class id."""
     return LABELS_PATH.read_text(encoding="utf-8").splitlines()

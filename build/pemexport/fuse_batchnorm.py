@@ -1,9 +1,9 @@
-"""Batch norms folded into the convolutions before them, for inference.
+"""Fuse batch norms into the convolutions before them, for inference.
 
 y = g * (conv(x) - m) / sqrt(v + eps) + b is a convolution with scaled weights and a bias. The
 scale is kept beside the weight instead of being multiplied in, so that weights which were stored
 in half precision stay exactly representable in half precision: the exported file is half as large
-and loses nothing. Every runtime multiplies the two constants once, when it loads the graph.
+and exact. Every runtime multiplies the two constants once, when it loads the graph.
 """
 
 import copy
@@ -21,7 +21,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def smallest_exact(weight: Tensor) -> Tensor:
-    """`weight` in half precision where that loses nothing, else unchanged."""
+    """`weight` in half precision if that is exact, else unchanged."""
     half = weight.detach().half()
     return half if torch.equal(half.to(weight.dtype), weight.detach()) else weight.detach()
 

@@ -1,7 +1,11 @@
-"""Reading and rewriting ONNX graphs."""
+"""Reading and rewriting ONNX graphs, and replacing their files."""
 
+import contextlib
 import math
-from collections.abc import Sequence
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,7 +16,7 @@ SMALL = 64  # elements: shapes, scales and axes have fewer, every weight has mor
 
 
 def float_tensors(model: onnx.ModelProto) -> set[str]:
-    """The names of all FP32 tensors of a graph: weights, inputs, outputs and what is between."""
+    """The names of all FP32 tensors of a graph: weights, inputs, outputs and intermediate ones."""
     graph = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     values = (*graph.input, *graph.value_info, *graph.output)
     named = {v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT}
@@ -20,7 +24,7 @@ def float_tensors(model: onnx.ModelProto) -> set[str]:
 
 
 def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
-    """Give the graph other nodes; what was known of its tensors and what nobody reads goes."""
+    """Replace the graph's nodes; remove inferred types and unused constants."""
     nodes = list(nodes)  # they may lie in the graph
     del graph.node[:]
     graph.node.extend(nodes)
@@ -32,10 +36,9 @@ def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> No
 
 
 def fold_constants(graph: onnx.GraphProto, *, largest: float = math.inf) -> None:
-    """Work out what depends on nothing but constants, each of at most `largest` elements.
+    """Evaluate every node whose inputs are constants of at most `largest` elements.
 
-    A value that is larger than what it is made from stays as it is: it is cheaper to make than to
-    store.
+    A result that is larger than its inputs is not stored: it is cheaper to compute.
     """
     known = {t.name: t for t in graph.initializer if math.prod(t.dims) <= largest}
     original = {t.name for t in graph.initializer}
@@ -55,7 +58,7 @@ def fold_constants(graph: onnx.GraphProto, *, largest: float = math.inf) -> None
 def _outcome(
     node: onnx.NodeProto, known: dict[str, TensorProto]
 ) -> list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]] | None:
-    """The values of a node's outputs, or None where they are not to be worked out."""
+    """The values of a node's outputs, or None if they are not to be stored."""
     names = [name for name in node.input if name]
     if not all(name in known for name in names):
         return None
@@ -64,3 +67,16 @@ def _outcome(
     largest = max([SMALL, *(value.size for value in feeds.values())])
     grows = names and any(value.size > largest for value in values)
     return None if grows else values
+
+
+@contextlib.contextmanager
+def replace_when_done(target: Path) -> Iterator[Path]:
+    """A draft of `target` to write; files beside the draft are installed with it, graphs last.
+
+    An exception leaves everything as it was.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".draft-") as folder:
+        yield Path(folder) / target.name
+        for path in sorted(Path(folder).iterdir(), key=lambda path: path.suffix == ".onnx"):
+            os.replace(path, target.parent / path.name)

@@ -1,7 +1,7 @@
-"""The server's own steps, for measuring what a graph answers as it is served.
+"""The server's own steps, to evaluate a graph as it is served.
 
-They are loaded from the model repository by their paths, since models share no code with anything;
-so an image is decoded, turned, fitted and read back here exactly as there.
+They are loaded from the model repository by their paths, since models are in no package; so an
+image is decoded, turned, fitted and mapped back here exactly as there.
 """
 
 import importlib.util
@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import contract
+from pem_server.checkout import MODEL_REPOSITORY
 
-MODELS = contract.ROOT / "model_repository"
 LIMIT = 1 << 30  # bytes, and pixels: these images are the user's own
 
 Labels = NDArray[np.uint8]
@@ -52,32 +51,32 @@ def read_back(
 def open_network(graph: Path, precision: str, threads: int = 0) -> Any:
     """The network step's own `Network` on `graph`; "int8" takes the ranges beside it.
 
-    ValueError where the processor or the graph has not what the precision needs.
+    ValueError if the CPU or the graph lacks what the precision needs.
     """
     step: Any = _step("pem_network/1/inference.py")
     return step.Network(graph, threads, precision)
 
 
 def has_int8() -> bool:
-    """Whether the network step would compute in INT8 on this processor."""
+    """Whether the network step would compute in INT8 on this CPU."""
     return bool(this_processor().int8)
 
 
 def this_processor() -> Any:
-    """What the network step finds out of this processor: its `int8` and `bf16`, each a bool."""
+    """The network step's facts of this CPU: `int8` and `bf16`, each a bool."""
     step: Any = _step("pem_network/1/inference.py")
     return step.this_processor(step.openvino_core())
 
 
 def openvino_core() -> Any:
-    """The one `openvino.Core` of this process; the network step says why there must be no other."""
+    """The one `openvino.Core` of this process; the network step explains why."""
     step: Any = _step("pem_network/1/inference.py")
     return step.openvino_core()
 
 
 @cache
 def _step(path: str) -> ModuleType:
-    file = MODELS / path
+    file = MODEL_REPOSITORY / path
     name = f"pemseg_step_{file.stem}"
     # As a package, so that it finds the modules beside it.
     spec = importlib.util.spec_from_file_location(

@@ -1,9 +1,9 @@
 """The network as it is served: uint8 images in, class ids, scores and an index map out.
 
-The same function as `model.Pem` followed by the card's reading of its outputs, rearranged for
-inference at one fixed size. Everything that does not depend on the image is computed here once;
-nothing is approximated but edges of the index map, see index_map.py. Every reshape names its
-numbers, with -1 for the batch, so that the exported graph holds no shape arithmetic.
+The same function as `Pem` followed by `card_outputs`, rearranged for inference at one fixed size.
+Everything that does not depend on the image is computed once, here; nothing is approximated but
+edges of the index map, see index_map.py. Every reshape has constant sizes, with -1 for the batch,
+so that the exported graph has no shape arithmetic.
 
 B batch, Q queries, D `decoder_width` channels, K classes, N tokens of a level.
 """
@@ -43,11 +43,11 @@ class ServingPem(nn.Module):
         height: int,
         width: int,
         mask_stride: int = 1,
-        enlarge_all: bool = False,
+        upsample_all: bool = False,
     ) -> None:
         """`height`, `width` multiples of 32; `mask_stride` 1, 2 or 4: where the argmax is taken.
 
-        `enlarge_all`: the long, exact way to the index map.
+        `upsample_all`: the slow, exact index map.
         """
         super().__init__()
         if height % STRIDE or width % STRIDE or min(height, width) < STRIDE:
@@ -62,7 +62,7 @@ class ServingPem(nn.Module):
         self.pixel_decoder = folded_copy(network.sem_seg_head.pixel_decoder)
         self.decoder = ServingDecoder(network.sem_seg_head.predictor, height, width)
         small = self.decoder.queries, *self.decoder.size_at(MASK_STRIDE)
-        self.index_map = IndexMap(*small, MASK_STRIDE // mask_stride, enlarge_all=enlarge_all)
+        self.index_map = IndexMap(*small, MASK_STRIDE // mask_stride, upsample_all=upsample_all)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`image` (B, H, W, 3) uint8 RGB.
@@ -85,7 +85,7 @@ def resize(x: Tensor, factor: float) -> Tensor:
 
 
 class ServingDecoder(nn.Module):
-    """The query decoder without auxiliary heads, with its constants worked out."""
+    """The query decoder without auxiliary heads, with its constants computed."""
 
     first_queries: Tensor
     first_mask_vectors: Tensor
@@ -102,7 +102,7 @@ class ServingDecoder(nn.Module):
             *(part for linear in decoder.mask_embed.layers for part in (compact(linear), nn.ReLU()))
         )[:-1]
         self.class_embed = compact(decoder.class_embed)
-        # The learnt queries are weights, so what they ask for in the first layer is constant.
+        # The learned queries are weights, so their masks' vectors are constant.
         self.register_buffer("first_mask_vectors", self.mask_vectors(first).detach())
         self.layers = nn.ModuleList()
         for number, (cross, self_attention, feed_forward) in enumerate(decoder.layers):

@@ -1,4 +1,4 @@
-"""One decoder layer as it is served: the parts of `attention`, rearranged around their constants.
+"""One decoder layer as it is served: the parts of `attention.py` with constants precomputed.
 
 B batch, Q queries, D `decoder_width` channels, C `pixel_width` channels, h heads of d channels,
 N tokens of a level (H x W of them). Nothing is approximated; each part says why it is exact.
@@ -14,7 +14,7 @@ from pemseg.decoder import PrototypeDecoder, position_table
 from .fuse_batchnorm import CompactLinear, FoldedConv, compact, norm_as_affine
 
 LEVEL_STRIDES = (32, 16, 8)
-BELOW_ANY_COSINE = -2.0  # similarities are cosines; this loses against every one of them
+BELOW_ANY_COSINE = -2.0  # similarities are cosines, at least -1
 
 
 class ServingLayer(nn.Module):
@@ -42,7 +42,7 @@ class LevelKeys(nn.Module):
     """A level's map to the keys of one cross-attention: (B, C, H, W) to (B, D, N), length one.
 
     Input projection, level embedding, position table, batch norm, depthwise convolution and
-    output layer are all affine, so they are one linear path plus what they make of a zero map,
+    output layer are all affine, so they are one linear path plus their result for a zero map,
     which is a constant.
     """
 
@@ -67,12 +67,12 @@ class LevelKeys(nn.Module):
         out.weight = nn.Parameter(local.out.weight.detach()[:, :, None, None])
         self.out = FoldedConv(out)
         with torch.no_grad():
-            still = (project.bias + decoder.level_embed.weight[level]).view(1, -1, 1, 1)
-            table = position_table(*size, channels=channels).to(still)[None]
+            bias = (project.bias + decoder.level_embed.weight[level]).view(1, -1, 1, 1)
+            table = position_table(*size, channels=channels).to(bias)[None]
             rows_only = table.clone()
             rows_only[:, channels // 2 :] = 0
             by_row, both = (
-                local(still + part).transpose(1, 2).unflatten(2, size)  # (1, D, H, W)
+                local(bias + part).transpose(1, 2).unflatten(2, size)  # (1, D, H, W)
                 for part in (rows_only, table)
             )
         self.constant = SeparableMap(by_row, both - by_row)
@@ -86,10 +86,10 @@ class LevelKeys(nn.Module):
 class SeparableMap(nn.Module):
     """A constant map (1, D, H, W) kept as its rows and its columns, a hundredth of the size.
 
-    It is the sum of a part that changes from row to row and a part that changes from column to
-    column: so the position table is built, and what follows it acts in the same way at every
-    place but the border, where the depthwise convolution sees the zeros around the map. Hence
-    first, inner and last column are all there is of the one; of the other, the same of rows.
+    It is the sum of a part that varies by row and a part that varies by column, as the position
+    table is, and the following layers act alike everywhere but at the border, where the depthwise
+    convolution has zero padding. Hence the first, an inner and the last column represent the one
+    part, and the same rows the other.
     """
 
     rows: Tensor
@@ -177,24 +177,24 @@ class ServingCrossAttention(nn.Module):
 
 
 class ServingSelfAttention(nn.Module):
-    """Self-attention with the query positions multiplied in: W(x + E) + b = Wx + constant."""
+    """Self-attention with precomputed query positions: W(x + E) + b = Wx + constant."""
 
     def __init__(self, attention: SelfAttention, query_pos: Tensor) -> None:
         super().__init__()
         inner, (_, self.queries, width) = attention.self_attn, query_pos.shape
         self.channels, self.heads, self.norm = width, inner.num_heads, attention.norm
         weight, bias = inner.in_proj_weight.detach(), inner.in_proj_bias.detach()
-        placed = F.linear(query_pos, weight, bias)  # (1, Q, 3D): right for queries and keys,
-        placed[:, :, 2 * width :] = bias[2 * width :]  # values take no position
-        self.in_proj = CompactLinear(weight, placed)
+        offset = F.linear(query_pos, weight, bias)  # (1, Q, 3D): for queries and keys,
+        offset[:, :, 2 * width :] = bias[2 * width :]  # but values have no position
+        self.in_proj = CompactLinear(weight, offset)
         self.out_proj = compact(inner.out_proj)
 
     def forward(self, queries: Tensor) -> Tensor:
         packed = self.in_proj(self.norm(queries))  # (B, Q, 3D)
         q, k, v = (self.split_heads(part) for part in packed.split(self.channels, dim=2))
         similarity = q @ k.transpose(2, 3) * (self.channels // self.heads) ** -0.5
-        seen = (similarity.softmax(dim=-1) @ v).transpose(1, 2)  # (B, Q, h, d)
-        return queries + self.out_proj(seen.reshape(-1, self.queries, self.channels))  # (B, Q, D)
+        out = (similarity.softmax(dim=-1) @ v).transpose(1, 2)  # (B, Q, h, d)
+        return queries + self.out_proj(out.reshape(-1, self.queries, self.channels))  # (B, Q, D)
 
     def split_heads(self, x: Tensor) -> Tensor:
         x = x.reshape(-1, self.queries, self.heads, self.channels // self.heads)  # (B, Q, h, d)

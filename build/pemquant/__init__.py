@@ -1,4 +1,4 @@
-"""Reduced precision: FP16 and INT8 graphs, and the gate that each must pass."""
+"""Reduced precision: FP16 and INT8 graphs, and the accuracy gate that each must pass."""
 
 from importlib.metadata import version
 

@@ -1,4 +1,4 @@
-"""How large the tensors of a graph get on real images, and how large INT8 should reach.
+"""Activation ranges of a graph on real images, and the clipping points for INT8.
 
 B batch, H and W the size of the image.
 """
@@ -14,9 +14,10 @@ from onnx import TensorProto, helper
 from pemexport import contract
 
 from .fp16_emulation import open_session
+from .int8 import candidates
 
 BINS = 2048
-LEVELS = 128  # absolute values that INT8 tells apart, zero among them
+LEVELS = 128  # absolute values of INT8, zero included
 STEP = 8  # bins between two clipping points that are tried
 PERCENTILE = 0.9999  # of the values that are not zero
 
@@ -49,16 +50,16 @@ class Histogram:
 
 
 def clip_by_percentile(histogram: Histogram) -> float:
-    """The value that all but a few values stay below; 0 where nothing was counted."""
+    """The upper bound of all but a few values; 0 when nothing was counted."""
     total = histogram.counts.cumsum()
     place = int(np.searchsorted(total, PERCENTILE * total[-1]))
     return (place + 1) * histogram.reach / BINS
 
 
 def clip_by_entropy(histogram: Histogram) -> float:
-    """The clipping point that loses least: smallest relative entropy of the values to their code.
+    """The clipping point with the smallest relative entropy of the values to their INT8 codes.
 
-    0 where nothing was counted.
+    0 when nothing was counted.
     """
     counts = histogram.counts.astype(np.float64)
     points = range(LEVELS, BINS + 1, STEP)
@@ -89,17 +90,27 @@ CLIPPING: dict[str, Callable[[Histogram], float]] = {
 }
 
 
+def clips_of(
+    graph: onnx.ModelProto, images: Sequence[NDArray[np.uint8]], clipping: str
+) -> dict[str, float]:
+    """The largest absolute value of INT8 for the input of each layer that can be quantized."""
+    layers = candidates(graph)
+    inputs = sorted({node.input[0] for node in graph.graph.node if node.name in layers})
+    counted = histograms(graph, inputs, images)
+    return {name: CLIPPING[clipping](histogram) for name, histogram in counted.items()}
+
+
 def histograms(
     model: onnx.ModelProto, names: Sequence[str], images: Images
 ) -> dict[str, Histogram]:
     """The absolute values of the named tensors of an FP32 graph over all images."""
     session = open_session(with_outputs(model, names))
-    found = {name: Histogram() for name in names}
+    counted = {name: Histogram() for name in names}
     for image in images:
         values = session.run(list(names), {contract.IMAGE: image[None]})
         for name, value in zip(names, values, strict=True):
-            found[name].add(value)
-    return found
+            counted[name].add(value)
+    return counted
 
 
 def largest_values(
@@ -115,14 +126,14 @@ def largest_values(
             helper.make_node("ReduceMax", [f"{name}/magnitude"], [maximum], keepdims=0)
         )
     session = open_session(with_outputs(watched, maxima))
-    found = np.zeros(len(names))
+    largest = np.zeros(len(names))
     for image in images:
-        found = np.maximum(found, session.run(maxima, {contract.IMAGE: image[None]}))
-    return dict(zip(names, found.tolist(), strict=True))
+        largest = np.maximum(largest, session.run(maxima, {contract.IMAGE: image[None]}))
+    return dict(zip(names, largest.tolist(), strict=True))
 
 
 def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """A copy that gives the named FP32 tensors instead of its own outputs."""
+    """A copy with the named FP32 tensors as its outputs."""
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     del changed.graph.output[:]

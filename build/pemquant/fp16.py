@@ -1,15 +1,15 @@
-"""A float graph as a strongly typed one: FP16 where that is fast, FP32 where that is needed.
+"""A strongly typed copy of a float graph: FP16 where it is fast, FP32 where it is needed.
 
-Every tensor gets one of the two types, every border an explicit Cast. What decides is the operator
-and what it feeds, never a name, so the rules hold for every network of this package:
+Every tensor gets one of the two types, every border an explicit Cast. The type follows from the
+operator and its consumers, never from a name, so the rules hold for every network here:
 
-* convolutions, matrix products, pooling, resizing take FP16: time and memory go there;
-* LayerNorm, softmax, norms and means take FP32: they sum many terms;
-* so do comparisons, whose result jumps, and the products that are compared: the similarity that
-  chooses the prototypes, the mask logits that are asked for their sign, the class logits, the
-  shares that compete for a pixel;
-* so do indices that are computed as floats, and coordinates: FP16 has too few digits for them;
-* everything else is as wide as the widest of its inputs that is no constant.
+* convolutions, matrix products, pooling, resizing are FP16: they need most time and memory;
+* LayerNorm, softmax, norms and means are FP32: they sum many terms;
+* so are comparisons, which are discontinuous, and the products that are compared: the similarity
+  that selects the prototypes, the mask logits of which the sign is used, the class logits, the
+  weighted masks that compete for a pixel;
+* so are indices that are computed as floats, and coordinates: FP16 has too few digits for them;
+* everything else is as wide as its widest input that is not constant.
 """
 
 from collections import defaultdict
@@ -26,20 +26,20 @@ SUFFIX = {FLOAT: "@fp32", HALF: "@fp16"}
 
 FLOAT_OPS = {"LayerNormalization", "Softmax", "ReduceL2", "ReduceMean", "ReduceMax", "Less"}
 HALF_OPS = {"Conv", "ConvTranspose", "AveragePool", "Resize", "MatMul"}
-# Quantised values are scaled in the type of the layers around them.
-QUANTISING_OPS = {"QuantizeLinear", "DequantizeLinear"}
+# Quantized values are scaled in the type of the layers around them.
+QUANTIZING_OPS = {"QuantizeLinear", "DequantizeLinear"}
 COMPARING_OPS = {"Less", "Greater", "Max", "Where", "ArgMax", "ReduceMax", "Softmax"}
 PRODUCTS = {"Conv", "ConvTranspose", "MatMul"}
-# What a product feeds is looked for up to the next heavy operator; or to a Sigmoid: a share that
-# is a little off weighs a little less, a logit that is a little off can change its sign.
+# Consumers of a product are followed up to the next heavy operator; or to a Sigmoid: a small error
+# of a probability changes a weight a little, a small error of a logit can change its sign.
 ENDS = HALF_OPS | {"Sigmoid"}
-SAMPLING_OP, WHERE_TO = "GridSample", 1  # the operator, and which of its inputs says where
+SAMPLING_OP, COORDINATES = "GridSample", 1  # the operator, and its input of coordinates
 TYPED_INPUTS = {"Resize": (0,)}  # of operators with other inputs that are always FP32
 HALF_LIMIT = float(np.finfo(np.float16).max)  # 65504
 
 
 class PrecisionError(ValueError):
-    """A graph that cannot take a precision; the message says why."""
+    """A graph that cannot be converted to a precision, or loses too much; the message says why."""
 
 
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -57,14 +57,14 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
             name = node.input[place]
             if types.get(name, FLOAT) == kind:
                 continue
-            node.input[place] = wanted = name + SUFFIX[kind]
-            if wanted in types or wanted in made:
+            node.input[place] = cast = name + SUFFIX[kind]
+            if cast in types or cast in made:
                 continue
             if name in initial:
-                made[wanted] = _converted(initial[name], wanted)
+                made[cast] = _converted(initial[name], cast)
             else:
-                nodes.append(helper.make_node("Cast", [name], [wanted], wanted, to=kind))
-                types[wanted] = kind
+                nodes.append(helper.make_node("Cast", [name], [cast], cast, to=kind))
+                types[cast] = kind
         types.update((name, kind) for name in node.output if name in floats)
         nodes.append(node)
     graph.initializer.extend(made.values())
@@ -73,14 +73,14 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def node_kinds(graph: onnx.GraphProto, floats: set[str]) -> list[int]:
-    """FLOAT or HALF for each node; it says nothing for nodes without a float tensor."""
+    """FLOAT or HALF for each node; meaningless for nodes without a float tensor."""
     exact = exact_nodes(graph)
-    fixed = {t.name for t in graph.initializer}  # what does not depend on the image
+    fixed = {t.name for t in graph.initializer}  # independent of the image
     wide: set[str] = set()
     kinds = []
     for number, node in enumerate(graph.node):
         moving = [name for name in node.input if name and name not in fixed]
-        if node.op_type in QUANTISING_OPS:
+        if node.op_type in QUANTIZING_OPS:
             kind = HALF
         elif number in exact or not moving or node.op_type == "Cast":
             kind = FLOAT
@@ -97,7 +97,7 @@ def node_kinds(graph: onnx.GraphProto, floats: set[str]) -> list[int]:
 
 
 def exact_nodes(graph: onnx.GraphProto) -> set[int]:
-    """Numbers of the nodes that take FP32 for what they are or for what they feed."""
+    """Indices of the nodes that are FP32 because of their operator or their consumers."""
     readers: dict[str, set[int]] = defaultdict(set)
     makers: dict[str, int] = {}
     for number, node in enumerate(graph.node):
@@ -112,14 +112,14 @@ def exact_nodes(graph: onnx.GraphProto) -> set[int]:
         ):
             exact.add(number)
         if node.op_type == SAMPLING_OP:
-            exact.update({number, *_sources(graph, makers, node.input[WHERE_TO])})
+            exact.update({number, *_sources(graph, makers, node.input[COORDINATES])})
     return exact
 
 
 def _is_compared(
     graph: onnx.GraphProto, readers: Mapping[str, set[int]], number: int, seen: set[int]
 ) -> bool:
-    """Whether what a node computes is compared, or becomes an index, before the next product."""
+    """Whether a node's result is compared, or becomes an index, before the next product."""
     after = {r for name in graph.node[number].output for r in readers.get(name, ())} - seen
     seen |= after
     return any(
@@ -135,7 +135,7 @@ def _makes_index(node: onnx.NodeProto) -> bool:
 
 
 def _sources(graph: onnx.GraphProto, makers: Mapping[str, int], name: str) -> Iterator[int]:
-    """The nodes that a value comes from, back to the products."""
+    """The nodes that produce a value, back to the products."""
     number = makers.get(name)
     if number is not None and graph.node[number].op_type not in PRODUCTS:
         yield number
@@ -144,17 +144,17 @@ def _sources(graph: onnx.GraphProto, makers: Mapping[str, int], name: str) -> It
 
 
 def typed_places(node: onnx.NodeProto, floats: set[str]) -> list[int]:
-    """Which of a node's inputs have to be of its type."""
+    """Positions of the inputs that must have the node's type."""
     places = TYPED_INPUTS.get(node.op_type, range(len(node.input)))
     return [place for place in places if node.input[place] in floats]
 
 
 def _converted(tensor: TensorProto, name: str) -> TensorProto:
-    """A constant in half precision; PrecisionError where that is too small for it."""
+    """A constant in half precision; PrecisionError if it exceeds the range."""
     value = numpy_helper.to_array(tensor)
     if np.abs(value).max(initial=0) > HALF_LIMIT:
         raise PrecisionError(
-            f"weights must be at most {HALF_LIMIT:g} for FP16, but {tensor.name} has "
-            f"{np.abs(value).max():g}; export with --precision fp32"
+            f"{tensor.name} has weights up to {np.abs(value).max():g}, but FP16 ends at "
+            f"{HALF_LIMIT:g}; export with --precision fp32"
         )
     return numpy_helper.from_array(value.astype(np.float16), name)

@@ -1,13 +1,13 @@
-"""What a typed graph computes, run on a CPU.
+"""Emulate a typed graph on a CPU.
 
 ONNX Runtime has no half-precision arithmetic on x86: it computes in FP32 between casts, and takes
 casts away where one follows the other, so most roundings never happen. Here every FP16 tensor
 becomes an FP32 one that is really rounded: through FP16 and a Reshape, which keeps the two casts
 apart.
 
-Shown by it: the rounding of weights, of every operation's result and to INT8; rather too much than
-too little, as an engine that fuses operations rounds once for several. Not shown: sums kept in FP16
-inside a convolution, where an engine does so, and the order of its sums.
+Emulated: the rounding of weights, of every operation's result and to INT8; rather too much than
+too little, as an engine that fuses operations rounds once for several. Not emulated: FP16 sums
+inside a convolution, where an engine has them, and the order of its sums.
 """
 
 import onnx
@@ -15,11 +15,11 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 FLOAT, HALF = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)
-# These only move or select values, so what comes out is as round as what went in.
+# These only move or select values, so their results need no further rounding.
 MOVING_OPS = {"Relu", "Reshape", "Transpose", "Concat", "Split", "Unsqueeze", "Slice", "Gather"}
 
 
-def simulated(typed: onnx.ModelProto) -> onnx.ModelProto:
+def emulate_fp16(typed: onnx.ModelProto) -> onnx.ModelProto:
     """An FP32 graph with the roundings of `typed`."""
     model = shape_inference.infer_shapes(typed, strict_mode=True, data_prop=True)
     graph = model.graph

@@ -1,12 +1,12 @@
 """INT8 in a float graph, written as pairs of QuantizeLinear and DequantizeLinear.
 
-What is quantised are convolutions: weights symmetric with a scale for each channel out, inputs
+Only convolutions are quantized: weights symmetric with a scale for each output channel, inputs
 symmetric with one scale, zero points zero. The matrix products of the decoder are not: for a
-hundred queries they are about three hundredths of the work.
+hundred queries they are about 3% of the work.
 
-Where the pairs stand follows what TensorRT fuses: on the input of a convolution, one pair for all
-readers of a tensor; and on what is concatenated for a quantised reader, with the one scale of the
-concatenation, so that the parts are written as INT8 and the concatenation moves bytes.
+The pairs are placed where TensorRT fuses them: on the input of a convolution, one pair for all
+consumers of a tensor; and on the inputs of a concatenation with a quantized consumer, all with the
+scale of the concatenation, so that the parts are written as INT8 and concatenated as bytes.
 """
 
 from collections.abc import Collection, Mapping
@@ -24,13 +24,13 @@ INT8_MAX = 127
 CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1}  # of the channels out, in the weight
 SMALLEST_STEP = 2.0**-20  # half precision holds it with four binary digits
 ZERO = "int8/zero"  # every zero point
-DEQUANTISED = "/dequantised"
+DEQUANTIZED = "/dequantized"
 
 
 def candidates(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes that can be quantised: convolutions by weights, of maps, not of vectors.
+    """Names of the nodes that can be quantized: convolutions by weights, of maps, not of vectors.
 
-    What has to be FP32 in the typed graph is none of them.
+    Nodes that must be FP32 in the typed graph are excluded.
     """
     inferred = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     sides = {
@@ -48,10 +48,10 @@ def candidates(model: onnx.ModelProto) -> list[str]:
     ]
 
 
-def quantised_tensors(graph: onnx.GraphProto, layers: Collection[str]) -> dict[str, str]:
-    """The tensors that get a pair, each with the tensor whose scale it takes.
+def quantized_tensors(graph: onnx.GraphProto, layers: Collection[str]) -> dict[str, str]:
+    """The tensors that get a pair, each with the tensor whose scale it shares.
 
-    That is itself, or the concatenation that it goes into.
+    That is itself, or the concatenation that it is part of.
     """
     scaled_as = {node.input[0]: node.input[0] for node in graph.node if node.name in layers}
     for node in reversed(graph.node):  # a concatenation may go into the next one
@@ -60,30 +60,30 @@ def quantised_tensors(graph: onnx.GraphProto, layers: Collection[str]) -> dict[s
     return scaled_as
 
 
-def quantise(
+def quantize(
     model: onnx.ModelProto, clips: Mapping[str, float], layers: Collection[str]
 ) -> onnx.ModelProto:
     """A copy of a float graph with the named layers in INT8.
 
-    `clips` holds the absolute value that INT8 reaches, for every tensor that gives a scale. All
+    `clips`: the largest absolute value in INT8, for every tensor with a scale of its own. All
     scales are exact in half precision.
     """
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     graph = changed.graph
-    scaled_as = quantised_tensors(graph, layers)
+    scaled_as = quantized_tensors(graph, layers)
     weights = {tensor.name: tensor for tensor in graph.initializer}
     graph.initializer.append(numpy_helper.from_array(np.array(0, np.int8), ZERO))
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         if node.name in layers:
             weight = weights[node.input[1]]
-            nodes.append(_dequantised_weight(graph, weight, CHANNEL_AXIS[node.op_type]))
+            nodes.append(_dequantized_weight(graph, weight, CHANNEL_AXIS[node.op_type]))
             node.input[1] = nodes[-1].output[0]
         if node.name in layers or _passes_int8(node, scaled_as):
             for place, name in enumerate(node.input):
                 if name in scaled_as:
-                    node.input[place] = name + DEQUANTISED
+                    node.input[place] = name + DEQUANTIZED
         nodes.append(node)
         for name in node.output:
             if name in scaled_as:
@@ -104,7 +104,7 @@ def _passes_int8(node: onnx.NodeProto, scaled_as: Mapping[str, str]) -> bool:
     return node.op_type in ("Concat", "AveragePool") and node.output[0] in scaled_as
 
 
-def _dequantised_weight(
+def _dequantized_weight(
     graph: onnx.GraphProto, weight: onnx.TensorProto, axis: int
 ) -> onnx.NodeProto:
     """Store a weight as INT8 with a step for each channel out; returns the node that gives it."""
@@ -115,13 +115,13 @@ def _dequantised_weight(
     code, step = f"{weight.name}/int8", f"{weight.name}/step"
     graph.initializer.append(numpy_helper.from_array(codes, code))
     graph.initializer.append(numpy_helper.from_array(steps.reshape(-1), step))
-    target = weight.name + DEQUANTISED
+    target = weight.name + DEQUANTIZED
     return helper.make_node("DequantizeLinear", [code, step], [target], target, axis=axis)
 
 
 def _pair(graph: onnx.GraphProto, name: str, clip: float) -> list[onnx.NodeProto]:
     """The two nodes that take a tensor to INT8 and back."""
-    step, code, target = f"{name}/step", f"{name}/int8", name + DEQUANTISED
+    step, code, target = f"{name}/step", f"{name}/int8", name + DEQUANTIZED
     graph.initializer.append(numpy_helper.from_array(int8_step(np.array(clip)), step))
     return [
         helper.make_node("QuantizeLinear", [name, step, ZERO], [code], code),

@@ -1,8 +1,8 @@
 """The activation ranges that let the CPU server compute an exported graph in INT8.
 
-They lie beside the graph as JSON, so that the one graph serves every processor: one without INT8
-leaves them unread. What reads them, the network step, also judges them here: it answers the
-examples in INT8, and is compared with the FP32 graph.
+They are a JSON file beside the graph, so that one graph serves every CPU: one without INT8 ignores
+them. Here they must pass the accuracy gate with the server's own network step, which runs the
+examples in INT8 and is compared with the FP32 graph.
 """
 
 import json
@@ -16,15 +16,18 @@ import onnx
 from numpy.typing import NDArray
 
 from pemexport import contract
-from pemexport.accuracy import Example, Images, Reading, Verdict, read_answers
+from pemexport.accuracy import AccuracyReport, Evaluation, Example, Images, evaluate_answers
 from pemexport.onnx_rewrite import fold_constants
 from pemexport.repository_steps import has_int8, open_network
 
-from .int8 import CHANNEL_AXIS, quantised_tensors
-from .reduced_precision import FormError, Judge, Limits, Search, clips_of
+from .accuracy_gate import AccuracyGate, Limits
+from .calibration import clips_of
+from .fp16 import PrecisionError
+from .int8 import CHANNEL_AXIS, quantized_tensors
+from .layer_search import LayerSearch
 
 NEVER_NEGATIVE = {"Relu", "Sigmoid"}
-MOVING = {"Concat", "AveragePool"}  # as little negative as what they take
+MOVING = {"Concat", "AveragePool"}  # not negative if none of their inputs is
 # 256 codes from zero up, or from -128 to 127.
 LOWEST_BY_HIGHEST = -128 / 127
 
@@ -41,35 +44,35 @@ def write_ranges(
 ) -> Path:
     """Measure the ranges of the exported graph at `path`, write them beside it; returns the file.
 
-    `calibration` (S, S, 3) each: images as the network gets them. Layers that INT8 hurts too much
-    for `limits` are left out. FormError, and nothing is written, where too much is lost without
-    them too, or where this processor has no INT8 to judge by.
+    `calibration` (S, S, 3) each: images as the network gets them. Layers that would exceed `limits`
+    are excluded. PrecisionError, and nothing is written, if the rest exceeds them too, or if this
+    CPU has no INT8 to evaluate with.
     """
     if not has_int8():
-        raise FormError(
-            "the ranges for INT8 must be judged on a processor with INT8 dot products (VNNI or "
-            "AMX), which this one is not; export there, or without --calibration"
+        raise PrecisionError(
+            "INT8 ranges must be evaluated on a CPU with VNNI or AMX, which this one lacks; export "
+            "there, or without --calibration"
         )
     graph = onnx.load(path)
     fold_constants(graph.graph)
     clips = clips_of(graph, calibration, clipping)
-    judge = Judge(graph, examples, limits)
+    gate = AccuracyGate(graph, examples, limits)
 
     def content(layers: Collection[str]) -> dict[str, Any]:
         facts = {entry.key: entry.value for entry in graph.metadata_props}
         ranges = ranges_of(graph.graph, clips, layers)
         return {"weights_sha256": facts["weights_sha256"], "ranges": ranges}
 
-    def judged(layers: Collection[str]) -> Verdict:
-        return judge.compare(_served(path, content(layers), examples))
+    def evaluate(layers: Collection[str]) -> AccuracyReport:
+        return gate.compare(_evaluate_served(path, content(layers), examples))
 
-    search = Search(graph, judge, judged)
-    layers, verdict = search.most_layers(clips, calibration)
-    judge.require(verdict)
+    search = LayerSearch(graph, gate, evaluate)
+    layers, accuracy = search.most_layers(clips, calibration)
+    gate.require(accuracy)
     facts = {
         "calibration": {"images": len(calibration), "clipping": clipping},
-        "accuracy": verdict.as_json(),
-        "left_out": search.kept,
+        "accuracy": accuracy.as_json(),
+        "left_out": search.excluded,
     }
     return _write(contract.ranges_path(path), facts | content(layers))
 
@@ -77,10 +80,10 @@ def write_ranges(
 def ranges_of(
     graph: onnx.GraphProto, clips: Mapping[str, float], layers: Collection[str]
 ) -> Ranges:
-    """Lowest and highest value of each tensor to be rounded, so that `layers` become INT8.
+    """Lowest and highest value of each tensor to be quantized, so that `layers` become INT8.
 
-    Every convolution that reads such a tensor becomes INT8: so what another convolution reads is
-    left out, even where one of `layers` reads it too.
+    Every convolution that reads such a tensor becomes INT8: so the inputs of other convolutions are
+    excluded, even if one of `layers` reads them too.
     """
     makers = {name: node for node in graph.node for name in node.output}
     exact = {
@@ -89,7 +92,7 @@ def ranges_of(
         if node.op_type in CHANNEL_AXIS and node.name not in layers
     }
     ranges = {}
-    for name, scaled_as in quantised_tensors(graph, layers).items():
+    for name, scaled_as in quantized_tensors(graph, layers).items():
         if name not in exact:
             high = clips[scaled_as]
             low = 0.0 if _is_never_negative(name, makers) else high * LOWEST_BY_HIGHEST
@@ -104,8 +107,10 @@ def _is_never_negative(name: str, makers: Mapping[str, onnx.NodeProto]) -> bool:
     return all(_is_never_negative(source, makers) for source in node.input)
 
 
-def _served(path: Path, content: dict[str, Any], examples: Sequence[Example]) -> Reading:
-    """What the network step answers for the examples in INT8, with these ranges."""
+def _evaluate_served(
+    path: Path, content: dict[str, Any], examples: Sequence[Example]
+) -> Evaluation:
+    """Run the examples through the server's network step in INT8, with these ranges."""
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "model.onnx"
         graph.symlink_to(path.resolve())
@@ -117,7 +122,7 @@ def _served(path: Path, content: dict[str, Any], examples: Sequence[Example]) ->
         return class_ids, masks
 
     side = onnx.load(path).graph.input[0].type.tensor_type.shape.dim[1].dim_value
-    return read_answers(answer, side, examples)
+    return evaluate_answers(answer, side, examples)
 
 
 def _write(path: Path, content: dict[str, Any]) -> Path:

@@ -49,18 +49,18 @@ def test_a_small_network_of_either_variant_exports_and_agrees(
     assert compare(network, path, images[:5]).good
 
 
-def test_where_the_short_way_to_the_index_map_loses_too_much_the_long_one_is_taken(
+def test_an_inexact_index_map_is_replaced_by_the_exact_one(
     tiny_network: Callable[..., Pem],
     tmp_path: Path,
     images: np.ndarray,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    short_way = IndexMap.enlarged
-    monkeypatch.setattr(IndexMap, "enlarged", lambda *given: short_way(*given) + 1)
+    fast = IndexMap.upsampled
+    monkeypatch.setattr(IndexMap, "upsampled", lambda *given: fast(*given) + 1)
     network = tiny_network(seed=1)
     path = write_served_graph(network, tmp_path / "model.onnx", images)
-    assert "every mask is enlarged instead" in capsys.readouterr().err
+    assert "upsampling every mask" in capsys.readouterr().err
     assert compare(network, path, images[:5]).map_agreement == 1
     assert list(tmp_path.iterdir()) == [path]
 
@@ -74,17 +74,15 @@ def test_another_networks_file_is_refused_and_the_old_one_stays(
     target = tmp_path / "model.onnx"
     target.write_bytes(b"the old one")
     other = tiny_network(seed=2)
-    serving_form = onnx_export.ServingPem
-    monkeypatch.setattr(onnx_export, "ServingPem", lambda _, *size: serving_form(other, *size))
-    with pytest.raises(ExportError, match="differs from the network"):
+    serving_network = onnx_export.ServingPem
+    monkeypatch.setattr(onnx_export, "ServingPem", lambda _, *size: serving_network(other, *size))
+    with pytest.raises(ExportError, match="index maps equal"):
         write_served_graph(tiny_network(seed=1), target, images)
     assert target.read_bytes() == b"the old one"
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_the_command_says_in_one_line_what_is_wrong(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     absent = str(tmp_path / "absent.safetensors")
     assert export_onnx.main(["--weights", absent, "--output", str(tmp_path / "m.onnx")]) == 1
     output = capsys.readouterr()

@@ -1,7 +1,7 @@
-"""Graphs of the Focoos SDK behind this project's contract: stand-ins with its inputs and outputs.
+"""Graphs of the Focoos SDK in this project's contract: stubs with its inputs and outputs.
 
-The real file needs an account of its makers, so each form is built here as a small graph with the
-tensors the SDK writes (names, order, types, shapes, ranges).
+The real file needs an account, so each layout is built here as a small graph with the SDK's tensors
+(names, order, types, shapes, ranges).
 """
 
 import json
@@ -15,10 +15,10 @@ import pytest
 import torch
 import wrap_focoos
 from torch import Tensor, nn
-from wrap_focoos import WrapError, enlarge
+from wrap_focoos import WrapError
 
 from pemexport import contract
-from pemexport.focoos_graph import ForeignGraphError, recognise
+from pemexport.focoos_graph import ForeignGraphError, detect_layout
 
 # torch's older exporter, the SDK's, announces its successor at every call.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -28,7 +28,7 @@ QUERIES, CLASSES = 100, 150
 
 
 class Inner(nn.Module):
-    """A network that sees colours, so that a wrong channel order changes every answer."""
+    """A network that depends on colors, so that a wrong channel order changes every answer."""
 
     def __init__(self, stride: int, classes: int = CLASSES) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ FIXED: dict[str, dict[int, str]] = {}
 
 @pytest.fixture
 def images() -> np.ndarray:
-    """Eight images (8, 32, 32, 3) of coloured blocks."""
+    """Eight images (8, 32, 32, 3) of colored blocks."""
     blocks = np.random.default_rng(2).integers(0, 256, (8, 8, 8, 3), np.uint8)
     return blocks.repeat(4, 1).repeat(4, 2)
 
@@ -129,7 +129,7 @@ def exported(tmp_path: Path) -> Callable[..., Path]:
     ],
     ids=["map", "floats", "map at 1/4", "probabilities", "misnamed", "masks at 1/4"],
 )
-def test_a_graph_of_either_form_gets_the_tensors_of_the_contract(
+def test_a_graph_of_either_layout_gets_the_tensors_of_the_contract(
     exported: Callable[..., Path],
     tmp_path: Path,
     images: np.ndarray,
@@ -193,14 +193,14 @@ def test_blue_first_is_fed_blue_first(
     assert (answers(turned, images)[0] != answers(plain, images)[0]).any()
 
 
-def test_the_new_file_says_what_it_was_made_from(
+def test_the_new_file_has_metadata(
     exported: Callable[..., Path], tmp_path: Path, images: np.ndarray
 ) -> None:
     source = exported(AsProbabilities(4), MASKS_FIRST)
     wrapped = onnx.load(wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", images))
     facts = {entry.key: entry.value for entry in wrapped.metadata_props}
     assert json.loads(facts["class_names"]) == contract.class_names()
-    assert facts["wrapped_form"] == "probabilities, masks at stride 4, RGB inside"
+    assert facts["wrapped_layout"] == "probabilities, masks at stride 4, RGB inside"
     dims = [[d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
             for v in (*wrapped.graph.input, *wrapped.graph.output)]  # fmt: skip
     assert dims == [["batch", 32, 32, 3], ["batch", 100], ["batch", 100], ["batch", 32, 32]]
@@ -209,15 +209,15 @@ def test_the_new_file_says_what_it_was_made_from(
 @pytest.mark.parametrize(
     ("module", "names", "reason"),
     [
-        (AsRawLogits(4), MASKS_FIRST, "class probabilities must be from 0 to 1"),
+        (AsRawLogits(4), MASKS_FIRST, "class probabilities .* 0 to 1"),
         (AsProbabilities(4, classes=19), MASKS_FIRST, "150 classes .* got 19"),
         (AsProbabilities(3), MASKS_FIRST, "whole number of times smaller"),
-        (AsIndexMap(8), THREE, "stride 1, 2 or 4, got 8"),
+        (AsIndexMap(8), THREE, "got 8"),
         (nn.Conv2d(3, 4, 3), ("boxes",), r"outputs must be .* got boxes \(1, 4, 30, 30\)"),
     ],
     ids=["raw logits", "other classes", "odd stride", "map at 1/8", "a detector"],
 )
-def test_another_graph_is_refused_with_a_sentence_and_the_old_file_stays(
+def test_another_graph_is_refused_and_the_old_file_stays(
     exported: Callable[..., Path],
     tmp_path: Path,
     images: np.ndarray,
@@ -236,7 +236,7 @@ def test_a_graph_of_one_image_is_refused_with_the_remedy(
     exported: Callable[..., Path], tmp_path: Path, images: np.ndarray
 ) -> None:
     source = exported(OfOneImage(1), THREE, FIXED)
-    with pytest.raises(WrapError, match="export it with an open batch dimension"):
+    with pytest.raises(WrapError, match="dynamic batch"):
         wrap_focoos.wrap_focoos(source, tmp_path / "model.onnx", images)
     assert not (tmp_path / "model.onnx").exists()
 
@@ -250,7 +250,7 @@ def test_a_graph_of_another_size_or_with_two_inputs_is_refused(
     model = onnx.load(source)
     model.graph.input.append(onnx.helper.make_tensor_value_info("size", 1, [1]))
     onnx.save(model, source)
-    with pytest.raises(ForeignGraphError, match="one input, an image, got 2"):
+    with pytest.raises(ForeignGraphError, match="got 2"):
         wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", images)
 
 
@@ -263,9 +263,7 @@ def test_other_class_names_beside_the_graph_are_refused(
     (source.parent / name).write_text(json.dumps({"classes": names}))
     wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", images)
     (source.parent / name).write_text(json.dumps({"classes": [*names[:7], "couch", *names[8:]]}))
-    with pytest.raises(
-        ForeignGraphError, match=r"labels\.txt \(150\), got 150 that differ from id 7 on"
-    ):
+    with pytest.raises(ForeignGraphError, match=r"labels\.txt from id 7"):
         wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", images)
 
 
@@ -274,22 +272,15 @@ def test_values_out_of_their_range_are_no_index_map() -> None:
     scores = np.full((1, QUERIES), 0.5, np.float32)
     masks = np.zeros((1, SIZE, SIZE), np.int64)
     good = {"ids": ids, "masks": masks, "scores": scores}
-    assert recognise(good, SIZE).scores == "scores"
+    assert detect_layout(good, SIZE).scores == "scores"
     swapped = {"scores": scores, "masks": masks, "ids": ids}  # types tell, not places
-    assert recognise(swapped, SIZE).scores == "scores"
+    assert detect_layout(swapped, SIZE).scores == "scores"
     for name, wrong in [("ids", ids + 150), ("masks", masks + 100), ("scores", scores * np.nan)]:
         with pytest.raises(ForeignGraphError, match="must be"):
-            recognise(good | {name: wrong}, SIZE)
+            detect_layout(good | {name: wrong}, SIZE)
 
 
-def test_enlarging_in_numpy_is_the_bilinear_rule_of_pytorch() -> None:
-    values = np.random.default_rng(0).random((1, 2, 5, 5), np.float32)
-    mine = enlarge(enlarge(values, 20, axis=2), 20, axis=3)
-    theirs = nn.functional.interpolate(torch.from_numpy(values), (20, 20), mode="bilinear")
-    np.testing.assert_allclose(mine, theirs.numpy(), atol=1e-6)
-
-
-def test_the_command_says_in_one_line_what_is_wrong(
+def test_a_file_that_is_no_graph_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = tmp_path / "text.onnx"

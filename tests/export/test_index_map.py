@@ -53,7 +53,7 @@ def test_a_query_that_wins_between_the_corners_only_is_what_is_lost() -> None:
     weighted = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]], [[0.9, 0.9]]]])  # (1, 3, 1, 2)
     assert enlarge_all(weighted, 2).argmax(dim=1).unique().tolist() == [0, 1, 2]
     assert IndexMap(3, 1, 2, 2)(weighted).unique().tolist() == [0, 1]
-    assert IndexMap(3, 1, 2, 2, enlarge_all=True)(weighted).unique().tolist() == [0, 1, 2]
+    assert IndexMap(3, 1, 2, 2, upsample_all=True)(weighted).unique().tolist() == [0, 1, 2]
 
 
 def test_without_enlarging_it_is_the_greatest() -> None:

@@ -61,7 +61,7 @@ def test_a_batch_gives_what_its_images_give_alone(tiny_network: Callable[..., Pe
 
 
 @pytest.mark.parametrize("size", [(64, 100), (33, 64), (16, 32)])
-def test_a_size_that_is_no_multiple_of_32_is_a_sentence(
+def test_a_size_that_is_no_multiple_of_32_is_refused(
     tiny_network: Callable[..., Pem], size: tuple[int, int]
 ) -> None:
     with pytest.raises(ValueError, match="multiples of 32"):
@@ -70,7 +70,7 @@ def test_a_size_that_is_no_multiple_of_32_is_a_sentence(
 
 @BOTH_VARIANTS
 @pytest.mark.parametrize("size", [(32, 32), (64, 96), (96, 64)])
-def test_the_serving_form_is_the_network_and_its_reading(
+def test_the_serving_network_is_the_network_and_its_reading(
     tiny_network: Callable[..., Pem], changes: dict[str, object], size: tuple[int, int]
 ) -> None:
     network = tiny_network(**changes).double()
@@ -114,7 +114,7 @@ def test_the_mask_stride_is_the_size_of_the_index_map(
     ("arguments", "sentence"),
     [((64, 100), "multiples of 32"), ((0, 32), "multiples of 32"), ((64, 64, 3), "1, 2 or 4")],
 )
-def test_a_serving_form_that_cannot_be_is_a_sentence(
+def test_an_impossible_serving_network_is_refused(
     tiny_network: Callable[..., Pem], arguments: tuple[int, ...], sentence: str
 ) -> None:
     with pytest.raises(ValueError, match=sentence):

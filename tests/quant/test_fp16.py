@@ -131,8 +131,8 @@ def test_every_similarity_that_chooses_is_computed_from_fp32(
         assert {types[name] for name in product.input} == {FLOAT}
 
 
-def test_a_weight_beyond_fp16_is_refused_with_a_sentence() -> None:
+def test_a_weight_beyond_fp16_is_refused() -> None:
     nodes = [node("MatMul", ["x", "w"], ["a"]), node("Softmax", ["x"], ["b"])]
     nodes += [node("MatMul", ["a", "w"], ["c"]), node("Add", ["c", "b"], ["y"])]
-    with pytest.raises(PrecisionError, match="at most 65504 for FP16, but w has 70000"):
+    with pytest.raises(PrecisionError, match=r"70000.*--precision"):
         to_half(graph_of(nodes, w=np.float32(70_000) * WEIGHT))

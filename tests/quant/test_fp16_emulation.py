@@ -5,8 +5,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from pemquant.fp16 import to_half
-from pemquant.fp16_emulation import open_session, simulated
-from pemquant.int8 import int8_step, quantise
+from pemquant.fp16_emulation import emulate_fp16, open_session
+from pemquant.int8 import int8_step, quantize
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 node = helper.make_node
@@ -38,7 +38,7 @@ def test_what_half_precision_cannot_hold_is_lost_between_two_operations() -> Non
     x = np.geomspace(2**-13, 4, 32, dtype=np.float32).reshape(1, 2, 4, 4)
     model = model_of(nodes, one=np.array([1], np.float16))
     expected = (x.astype(np.float16) + np.float16(1)) - np.float16(1)
-    np.testing.assert_array_equal(run(simulated(model), x), expected.astype(np.float32))
+    np.testing.assert_array_equal(run(emulate_fp16(model), x), expected.astype(np.float32))
     assert (expected != x).any()
 
 
@@ -49,7 +49,7 @@ def test_a_convolution_hands_on_what_half_precision_holds() -> None:
     nodes += [node("Conv", ["b", "w"], ["c"]), node("Softmax", ["c"], ["s"])]
     nodes += [node("Mul", ["s", "zero"], ["z"]), node("Add", ["z", "b"], ["y"])]
     model = model_of(nodes, w=weight, zero=np.zeros(1, np.float32))
-    y = run(simulated(to_half(model)), random.normal(size=(1, 2, 4, 4)).astype(np.float32))
+    y = run(emulate_fp16(to_half(model)), random.normal(size=(1, 2, 4, 4)).astype(np.float32))
     np.testing.assert_array_equal(y, y.astype(np.float16).astype(np.float32))
     assert y.any()
 
@@ -59,7 +59,7 @@ def test_an_int8_convolution_is_the_integer_one() -> None:
     weight = random.normal(size=(2, 2, 1, 1)).astype(np.float32)
     x = (random.normal(size=(1, 2, 4, 4)) * 2).astype(np.float32)
     nodes = [node("Relu", ["x"], ["r"]), node("Conv", ["r", "w"], ["y"], "layer")]
-    found = run(quantise(model_of(nodes, w=weight), {"r": 1.5}, ["layer"]), x)
+    found = run(quantize(model_of(nodes, w=weight), {"r": 1.5}, ["layer"]), x)
     step = int8_step(np.array(1.5))
     steps = int8_step(np.abs(weight).max(axis=(1, 2, 3)))
     codes = np.clip(np.rint(np.maximum(x, 0) / step), -128, 127).astype(np.int64)

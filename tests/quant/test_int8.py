@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 
 from pemquant.fp16 import to_half
-from pemquant.int8 import candidates, int8_step, quantise, quantised_tensors
+from pemquant.int8 import candidates, int8_step, quantize, quantized_tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 
@@ -24,12 +24,12 @@ def plain(exported: Callable[..., onnx.ModelProto]) -> onnx.ModelProto:
 
 
 @pytest.fixture
-def quantised(plain: onnx.ModelProto) -> onnx.ModelProto:
+def quantized(plain: onnx.ModelProto) -> onnx.ModelProto:
     """All candidates in INT8, the rest typed."""
     layers = candidates(plain)
-    names = quantised_tensors(plain.graph, layers).values()
+    names = quantized_tensors(plain.graph, layers).values()
     clips = {name: 2.0 + number / 7 for number, name in enumerate(sorted(set(names)))}
-    return to_half(quantise(plain, clips, layers))
+    return to_half(quantize(plain, clips, layers))
 
 
 @pytest.mark.parametrize("clip", [0.0, 1e-9, 0.004, 1.0, 126.9, 8000.0])
@@ -40,10 +40,10 @@ def test_a_step_is_exact_in_half_precision_and_reaches_the_clipping_point(clip: 
     assert clip <= 127 * step <= max(1.02 * clip, 127 * 2**-19)
 
 
-def test_the_graph_stays_valid_and_every_zero_point_is_zero(quantised: onnx.ModelProto) -> None:
-    onnx.checker.check_model(quantised, full_check=True)
-    constants = constants_of(quantised)
-    pairs = [n for n in quantised.graph.node if n.op_type.endswith("izeLinear")]
+def test_the_graph_stays_valid_and_every_zero_point_is_zero(quantized: onnx.ModelProto) -> None:
+    onnx.checker.check_model(quantized, full_check=True)
+    constants = constants_of(quantized)
+    pairs = [n for n in quantized.graph.node if n.op_type.endswith("izeLinear")]
     assert len(pairs) > 100
     for node in pairs:
         assert constants[node.input[1]].dtype == np.float16
@@ -53,11 +53,11 @@ def test_the_graph_stays_valid_and_every_zero_point_is_zero(quantised: onnx.Mode
 
 
 def test_weights_are_int8_with_a_step_for_each_channel_out(
-    plain: onnx.ModelProto, quantised: onnx.ModelProto
+    plain: onnx.ModelProto, quantized: onnx.ModelProto
 ) -> None:
-    constants, before = constants_of(quantised), constants_of(plain)
+    constants, before = constants_of(quantized), constants_of(plain)
     seen = defaultdict(int)
-    for node in quantised.graph.node:
+    for node in quantized.graph.node:
         if node.op_type != "DequantizeLinear" or node.input[0] not in constants:
             continue
         codes, steps = (constants[name] for name in node.input)
@@ -74,12 +74,12 @@ def test_weights_are_int8_with_a_step_for_each_channel_out(
     assert seen[0] > 20
 
 
-def test_parts_of_a_concatenation_have_its_step(quantised: onnx.ModelProto) -> None:
-    makers = {name: node for node in quantised.graph.node for name in node.output}
-    quantising = [n for n in quantised.graph.node if n.op_type == "QuantizeLinear"]
+def test_parts_of_a_concatenation_have_its_step(quantized: onnx.ModelProto) -> None:
+    makers = {name: node for node in quantized.graph.node for name in node.output}
+    quantising = [n for n in quantized.graph.node if n.op_type == "QuantizeLinear"]
     steps_of = {n.input[0]: n.input[1] for n in quantising}
-    constants = constants_of(quantised)
-    together = [n for n in quantised.graph.node if n.op_type == "Concat" and "backbone" in n.name]
+    constants = constants_of(quantized)
+    together = [n for n in quantized.graph.node if n.op_type == "Concat" and "backbone" in n.name]
     assert together
     for node in together:
         steps = {float(constants[makers[name].input[1]]) for name in node.input}
@@ -97,7 +97,7 @@ def test_vectors_and_what_is_compared_are_no_candidates(plain: onnx.ModelProto) 
 
 def test_a_layer_that_is_left_out_reads_and_computes_what_it_did(plain: onnx.ModelProto) -> None:
     first, second = candidates(plain)[:2]
-    changed = quantise(plain, {n.input[0]: 2.0 for n in plain.graph.node}, [second])
+    changed = quantize(plain, {n.input[0]: 2.0 for n in plain.graph.node}, [second])
     same = next(n for n in changed.graph.node if n.name == first)
     assert same == next(n for n in plain.graph.node if n.name == first)
     assert sum(n.op_type == "QuantizeLinear" for n in changed.graph.node) == 1

@@ -1,4 +1,4 @@
-"""The ranges beside the exported graph: what is in them, and that they are judged as served."""
+"""The ranges beside the exported graph, evaluated as they are served."""
 
 import json
 from collections.abc import Callable
@@ -13,14 +13,15 @@ from pemexport import contract
 from pemexport.accuracy import Example
 from pemexport.repository_steps import has_int8, open_network
 from pemquant import int8_ranges
+from pemquant.accuracy_gate import Limits
+from pemquant.fp16 import PrecisionError
 from pemquant.int8 import candidates
 from pemquant.int8_ranges import ranges_of, write_ranges
-from pemquant.reduced_precision import FormError, Limits
 from pemseg.pem import Pem
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 
-needs_int8 = pytest.mark.skipif(not has_int8(), reason="needs a processor with INT8 dot products")
+needs_int8 = pytest.mark.skipif(not has_int8(), reason="needs a CPU with INT8 dot products")
 ANYTHING = Limits(loss=100, agreement=0)
 
 
@@ -77,14 +78,16 @@ def test_an_export_with_calibration_is_served_in_int8(
     network = tiny_network(seed=4)
     monkeypatch.setattr(export_onnx, "load_network", lambda path: network)
     target = tmp_path / "out" / "model.onnx"
-    options = ["--output", str(target), "--size", "64", "--image", str(image_files[0])]
+    options = ["--output", str(target), "--size", "64", "--picture", str(image_files[0])]
     options += ["--calibration", str(image_files[0].parent), "--min-agreement", "0"]
     assert export_onnx.main(options) == 0
     ranges = contract.ranges_path(target)
-    assert capsys.readouterr().out.split() == [str(target), str(ranges)]
+    output = capsys.readouterr()
+    assert output.out.split() == [str(target), str(ranges)]
+    assert "--picture is now --image" in output.err
     assert sorted(target.parent.iterdir()) == [target, ranges]
-    told = json.loads(ranges.read_text())
-    assert told["calibration"]["images"] == 8
+    stored = json.loads(ranges.read_text())
+    assert stored["calibration"]["images"] == 8
     served = open_network(target, "auto")
     assert served.precision.int8
     plain = open_network(target, "f32")
@@ -99,7 +102,7 @@ def test_ranges_that_lose_too_much_are_not_written(
     square_images: np.ndarray,
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(FormError, match="pixels must keep their class"):
+    with pytest.raises(PrecisionError, match=r"101\.0%"):
         write_ranges(
             tmp_path / "plain.onnx",
             calibration=list(square_images),
@@ -109,20 +112,20 @@ def test_ranges_that_lose_too_much_are_not_written(
     assert not contract.ranges_path(tmp_path / "plain.onnx").exists()
 
 
-def test_without_int8_nothing_can_be_judged(
+def test_without_int8_nothing_can_be_evaluated(
     plain: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(int8_ranges, "has_int8", lambda: False)
-    with pytest.raises(FormError, match="must be judged on a processor with INT8"):
+    with pytest.raises(PrecisionError, match="--calibration"):
         write_ranges(tmp_path / "plain.onnx", calibration=[], examples=[], limits=ANYTHING)
 
 
 def test_the_served_ranges_are_of_the_served_graph() -> None:
-    told = json.loads(contract.ranges_path(contract.ONNX_PATH).read_text())
+    stored = json.loads(contract.ranges_path(contract.ONNX_PATH).read_text())
     graph = onnx.load(contract.ONNX_PATH)
     facts = {entry.key: entry.value for entry in graph.metadata_props}
-    assert told["weights_sha256"] == facts["weights_sha256"]
-    assert told["accuracy"]["loss"] <= 0.5
+    assert stored["weights_sha256"] == facts["weights_sha256"]
+    assert stored["accuracy"]["loss"] <= 0.5
     names = {name for node in graph.graph.node for name in node.output}
-    assert told["ranges"].keys() <= names
-    assert len(told["ranges"]) > 70
+    assert stored["ranges"].keys() <= names
+    assert len(stored["ranges"]) > 70

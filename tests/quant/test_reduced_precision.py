@@ -1,4 +1,4 @@
-"""A form is put in place with its report, or not at all."""
+"""A variant is written with its report, or not at all."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,12 +10,13 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from pemexport.accuracy import Example, Verdict
+from pemexport.accuracy import AccuracyReport, Example
 from pemexport.onnx_rewrite import float_tensors
-from pemquant import reduced_precision
-from pemquant.fp16 import HALF, node_kinds
+from pemquant import layer_search, reduced_precision
+from pemquant.accuracy_gate import AccuracyGate, Limits
+from pemquant.fp16 import HALF, PrecisionError, node_kinds
 from pemquant.int8 import candidates
-from pemquant.reduced_precision import FormError, Limits, write_form
+from pemquant.reduced_precision import write_variant
 from pemseg.checkpoint import save_state
 from pemseg.pem import Pem
 
@@ -31,15 +32,15 @@ def write(
     image_files: Sequence[Path],
     tmp_path: Path,
 ) -> Callable[..., Path]:
-    """Write a form of the tiny network, judged by agreement on three images."""
+    """Write a variant of the tiny network, evaluated by agreement on three images."""
 
     def write(
         precision: str, limits: Limits = ANYTHING, model: onnx.ModelProto | None = None
     ) -> Path:
-        return write_form(
+        return write_variant(
             model or exported(),
             precision,
-            tmp_path / "out" / "form.onnx",
+            tmp_path / "out" / "variant.onnx",
             calibration=square_images[:2],
             examples=[Example(path) for path in image_files[:3]],
             limits=limits,
@@ -48,7 +49,7 @@ def write(
     return write
 
 
-def test_the_fp16_form_comes_with_its_report(write: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_fp16_variant_comes_with_its_report(write: Callable[..., Path], tmp_path: Path) -> None:
     path = write("fp16")
     report = json.loads(path.with_suffix(".json").read_text())
     assert report["precision"] == "fp16"
@@ -60,16 +61,16 @@ def test_the_fp16_form_comes_with_its_report(write: Callable[..., Path], tmp_pat
     assert largest[0] > 1
     model = onnx.load(path)
     assert {entry.key: entry.value for entry in model.metadata_props}["precision"] == "fp16"
-    assert sorted(p.name for p in path.parent.iterdir()) == ["form.json", "form.onnx"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["variant.json", "variant.onnx"]
 
 
-def test_a_form_that_loses_too_much_leaves_what_was_there(
+def test_a_variant_that_loses_too_much_leaves_the_old_one(
     write: Callable[..., Path], tmp_path: Path
 ) -> None:
-    target = tmp_path / "out" / "form.onnx"
+    target = tmp_path / "out" / "variant.onnx"
     target.parent.mkdir()
     target.write_bytes(b"the old one")
-    with pytest.raises(FormError, match=r"110\.0% of pixels must keep their class, but measured"):
+    with pytest.raises(PrecisionError, match=r"110\.0%"):
         write("fp16", Limits(loss=-1, agreement=1.1))
     assert list(target.parent.iterdir()) == [target]
     assert target.read_bytes() == b"the old one"
@@ -83,12 +84,12 @@ def test_values_near_the_end_of_fp16_are_refused(
     bias = next(t for t in model.graph.initializer if t.name == first.input[2])
     value = np.full_like(numpy_helper.to_array(bias), 9000)
     bias.CopyFrom(numpy_helper.from_array(value, bias.name))
-    with pytest.raises(FormError, match="values must stay below 8188, an eighth of what FP16"):
+    with pytest.raises(PrecisionError, match="8188"):
         write("fp16", model=model)
     assert not (tmp_path / "out").exists()
 
 
-def test_int8_without_loss_leaves_no_layer_out(
+def test_int8_without_loss_excludes_no_layer(
     exported: Callable[..., onnx.ModelProto], write: Callable[..., Path]
 ) -> None:
     model = exported()
@@ -96,42 +97,42 @@ def test_int8_without_loss_leaves_no_layer_out(
     report = json.loads(path.with_suffix(".json").read_text())
     assert report["int8_layers"] == candidates(model)
     assert report["fp16_layers"] == []
-    assert report["damage_alone"] == {}
+    assert report["sensitivity"] == {}
     int8 = [t for t in onnx.load(path).graph.initializer if t.data_type == onnx.TensorProto.INT8]
     assert len([t for t in int8 if len(t.dims) == 4]) == len(report["int8_layers"])
 
 
-def test_int8_that_loses_too_much_gives_its_worst_layers_back(
+def test_int8_that_loses_too_much_excludes_its_most_sensitive_layers(
     write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judged: list[Verdict] = []
+    reports: list[AccuracyReport] = []
 
-    def passes(self: reduced_precision.Judge, verdict: Verdict) -> bool:
-        judged.append(verdict)
-        return len(judged) > 2  # it fails with no layer kept and with one; two are enough
+    def passes(self: AccuracyGate, report: AccuracyReport) -> bool:
+        reports.append(report)
+        return len(reports) > 2  # fails with none and with one excluded layer
 
-    def damage(quantise: object, layers: Sequence[str], images: object) -> dict[str, float]:
+    def sensitivity(quantize: object, layers: Sequence[str], images: object) -> dict[str, float]:
         return dict.fromkeys(layers[:4], 0.1)
 
-    monkeypatch.setattr(reduced_precision.Judge, "passes", passes)
-    monkeypatch.setattr(reduced_precision, "damage_of_each", damage)
+    monkeypatch.setattr(AccuracyGate, "passes", passes)
+    monkeypatch.setattr(layer_search, "layer_sensitivity", sensitivity)
     path = write("int8")
     report = json.loads(path.with_suffix(".json").read_text())
-    worst = list(report["damage_alone"])
+    worst = list(report["sensitivity"])
     assert report["fp16_layers"] == worst[:2]
     assert report["trials"].keys() == {"0", "1", "2"}
     weights = {
         node.name: node.input[1] for node in onnx.load(path).graph.node if node.name in worst
     }
-    quantised = [weights[layer].endswith("dequantised") for layer in worst]
-    assert quantised == [False, False, True, True]
+    quantized = [weights[layer].endswith("dequantized") for layer in worst]
+    assert quantized == [False, False, True, True]
 
 
-def test_everything_that_fp16_holds_is_watched(
+def test_every_fp16_tensor_is_checked(
     exported: Callable[..., onnx.ModelProto], square_images: np.ndarray
 ) -> None:
     model = exported()
-    ranges = reduced_precision.checked_ranges(model, square_images[:1])
+    ranges = reduced_precision.checked_fp16_values(model, square_images[:1])
     floats = float_tensors(model)
     kinds = node_kinds(model.graph, floats)
     for node, kind in zip(model.graph.node, kinds, strict=True):
@@ -141,7 +142,7 @@ def test_everything_that_fp16_holds_is_watched(
             assert node.output[0] in ranges  # computed in FP32, then rounded for a product
 
 
-def test_the_command_writes_a_form_and_says_that_it_was_not_measured(
+def test_the_command_writes_a_variant_and_warns_without_labels(
     tiny_network: Callable[..., Pem],
     image_files: Sequence[Path],
     tmp_path: Path,
@@ -154,15 +155,15 @@ def test_the_command_writes_a_form_and_says_that_it_was_not_measured(
     assert export_onnx.main([str(word) for word in words]) == 0
     output = capsys.readouterr()
     assert output.out == f"{target}\n"
-    assert "no --data: judged by the agreement on 1 unlabelled image(s) only" in output.err
+    assert "--data" in output.err
 
 
-def test_int8_asks_for_images_to_calibrate_with(
+def test_int8_without_calibration_images_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "int8.onnx"
     assert export_onnx.main(["--precision", "int8", "--output", str(target)]) == 1
     output = capsys.readouterr()
-    assert "give --calibration a folder of images" in output.err
+    assert "--calibration FOLDER" in output.err
     assert output.err.count("\n") == 1
     assert not target.exists()
