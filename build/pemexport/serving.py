@@ -80,7 +80,7 @@ class ServingPem(nn.Module):
 
 
 def resize(x: Tensor, factor: float) -> Tensor:
-    """Bilinear, by pixel centres: (B, C, H, W) to (B, C, H * factor, W * factor)."""
+    """Bilinear, by pixel centers: (B, C, H, W) to (B, C, H * factor, W * factor)."""
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 

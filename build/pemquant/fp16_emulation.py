@@ -55,7 +55,7 @@ def emulate_fp16(typed: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """A session on the CPU that computes what the graph says, quantisation included."""
+    """A session on the CPU that computes the graph as written, quantization included."""
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     return onnxruntime.InferenceSession(

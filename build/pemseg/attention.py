@@ -17,7 +17,7 @@ def unit_length(x: Tensor, dim: int) -> Tensor:
 
 
 class LocalFeatures(nn.Module):
-    """The keys: a level's features mixed with their neighbours, one vector per token."""
+    """The keys: a level's features mixed with their neighbors, one vector per token."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Weights in and out: original PEM checkpoints, safetensors, and a strict report of what fits.
+"""Load and save weights: original PEM checkpoints, safetensors, and a strict report of keys.
 
 The original code saves `{"model": state_dict, ...}` with every backbone tensor twice
 (`backbone.features.N...` and `backbone.x32.M...`), the loss's class weights under `criterion.`,
-and in old files `static_query` for `query_feat`. All of that is known here and nowhere else.
+and in old files `static_query` for `query_feat`. Only this file handles that.
 """
 
 import hashlib
@@ -55,10 +55,10 @@ class KeyReport:
 
 
 def load_network(path: Path) -> Pem:
-    """The network whose weights lie in `path`, float32, in evaluation mode.
+    """The network whose weights are in `path`, float32, in evaluation mode.
 
     Its configuration (layers, widths, kind of convolution) is read from the shapes.
-    Raises CheckpointError with one sentence if the file is no PEM checkpoint or does not fit.
+    Raises CheckpointError if the file is not a PEM checkpoint or does not fit.
     """
     state = read_state(path)
     network = Pem(infer_config(state, path))
@@ -72,7 +72,7 @@ def load_network(path: Path) -> Pem:
 def read_state(path: Path) -> State:
     """The tensors of a checkpoint under this project's keys, types as stored."""
     if not path.is_file():
-        raise CheckpointError(f"the checkpoint must be a file, but {path} does not exist")
+        raise CheckpointError(f"the checkpoint {path} does not exist")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     return {_rename(key): value for key, value in content.items() if not _is_surplus(key)}
 
@@ -82,7 +82,7 @@ def save_state(network: Pem, path: Path) -> None:
     state = {key: _to_half(key, value) for key, value in network.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: value.contiguous() for key, value in state.items()}, path)
-    path.chmod(0o644)  # the library writes for the owner alone
+    path.chmod(0o644)  # the library makes it readable by the owner alone
 
 
 def infer_config(state: Mapping[str, Tensor], path: Path) -> PemConfig:
@@ -132,7 +132,7 @@ def compare_keys(network: Pem, state: Mapping[str, Tensor]) -> KeyReport:
 
 
 def weights_checksum(network: Pem) -> str:
-    """SHA-256 over names and float32 values: equal weights give it equal, whatever the file."""
+    """SHA-256 over names and float32 values: equal for equal weights in any file format."""
     digest = hashlib.sha256()
     for key, value in sorted(network.state_dict().items()):
         if not key.endswith("num_batches_tracked"):
@@ -151,7 +151,7 @@ def _read_safetensors(path: Path) -> State:
 def _read_pickle(path: Path) -> State:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler stumbles over foreign bytes in any way it likes
+    except Exception as error:  # foreign bytes make the unpickler raise almost anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is not a readable PyTorch checkpoint: {reason}") from None
     state = content.get("model") if isinstance(content, Mapping) else None
@@ -187,7 +187,7 @@ def _to_half(key: str, value: Tensor) -> Tensor:
 
 
 def _count_blocks(state: Mapping[str, Tensor], stem_width: int) -> tuple[int, int, int]:
-    """Blocks in each backbone stage, told apart by the width of their first convolution."""
+    """Blocks in each backbone stage, distinguished by the width of their first convolution."""
     block = re.compile(r"backbone\.features\.\d+\.conv_list\.0\.conv\.weight")
     halves = [value.shape[0] for key, value in state.items() if block.fullmatch(key)]
     first, second, third = (halves.count(2 * stem_width * 2**stage) for stage in range(LEVELS))

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class PemConfig:
-    """Everything that decides the shape of a PEM network.
+    """Everything that determines the shape of a PEM network.
 
-    The model card fixes the layer count, the queries, the classes and the kind of convolution.
-    The widths it leaves open are those of the original PEM.
+    The model card specifies the layer count, the queries, the classes and the kind of convolution;
+    the widths are those of the original PEM.
     """
 
     classes: int = 150  # ADE20K; the class head has one more output, "no object"

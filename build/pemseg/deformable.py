@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 class ModulatedDeformConv(nn.Module):
-    """A convolution without bias whose kernel points move and are weighted, pixel by pixel."""
+    """A convolution without bias whose kernel points are shifted and weighted at each pixel."""
 
     def __init__(self, c_in: int, c_out: int, kernel: int = 3) -> None:
         super().__init__()
@@ -18,13 +18,13 @@ class ModulatedDeformConv(nn.Module):
         self.kernel = kernel
 
     def forward(self, x: Tensor, offset: Tensor, modulation: Tensor) -> Tensor:
-        """Sample `x` around each pixel where `offset` says, weigh by `modulation`, and convolve.
+        """Sample `x` at the shifted kernel points of each pixel, weight by `modulation`, convolve.
 
         `x` (B, C, H, W). `offset` (B, 2K, H, W) in pixels: channel 2k moves kernel point k down,
-        2k + 1 to the right. `modulation` (B, K, H, W). Outside the map there are zeros.
+        2k + 1 to the right. `modulation` (B, K, H, W). `x` is zero outside the map.
         Returns (B, D, H, W).
         """
-        # As plain numbers, or the exported graph would work its own shapes out.
+        # As plain numbers, or the exported graph would compute its own shapes.
         c_in, height, width = (int(length) for length in x.shape[1:])
         points = self.kernel**2
         grid = self._sampling_grid(offset, height, width)  # (B, K*H, W, 2)
@@ -36,7 +36,7 @@ class ModulatedDeformConv(nn.Module):
         return out.reshape(-1, self.weight.shape[0], height, width)  # (B, D, H, W)
 
     def _sampling_grid(self, offset: Tensor, height: int, width: int) -> Tensor:
-        """Where every kernel point of every pixel looks, in grid_sample's -1..1, (B, K*H, W, 2)."""
+        """The sampling points, in grid_sample's -1..1, (B, K*H, W, 2)."""
         points, reach = self.kernel**2, self.kernel // 2
         row = torch.arange(height, dtype=offset.dtype, device=offset.device).view(1, 1, height, 1)
         col = torch.arange(width, dtype=offset.dtype, device=offset.device).view(1, 1, 1, width)
@@ -44,6 +44,6 @@ class ModulatedDeformConv(nn.Module):
         moved = offset.reshape(-1, points, 2, height, width)  # (B, K, 2, H, W)
         y = row + (point // self.kernel - reach) + moved[:, :, 0]  # (B, K, H, W)
         x = col + (point % self.kernel - reach) + moved[:, :, 1]  # (B, K, H, W)
-        # Pixel centres of grid_sample without align_corners: -1 and 1 are the outer edges.
+        # Pixel centers of grid_sample without align_corners: -1 and 1 are the outer edges.
         grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
         return grid.reshape(-1, points * height, width, 2)  # (B, K*H, W, 2)

@@ -1,4 +1,4 @@
-"""From class and mask logits to what people look at: the two readings of a mask classification.
+"""From class and mask logits to segmentations: the two inference modes of mask classification.
 
 B batch, Q queries, K classes, H and W the size of the image.
 """
@@ -15,22 +15,22 @@ def probabilities(prediction: Prediction) -> Tensor:
 
 
 def card_outputs(prediction: Prediction, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """The model card's reading: class_ids (B, Q) int64, scores (B, Q), masks (B, H, W) int64.
+    """The model card's outputs: class_ids (B, Q) int64, scores (B, Q), masks (B, H, W) int64.
 
-    A pixel belongs to the query with the highest score times mask probability, the probability
-    enlarged bilinearly to `size`.
+    A pixel belongs to the query with the highest score times mask probability, which is
+    upsampled bilinearly to `size` first.
     """
     scores, class_ids = probabilities(prediction).max(dim=-1)
-    shares = prediction.masks.sigmoid() * scores[:, :, None, None]  # (B, Q, H/4, W/4)
-    shares = F.interpolate(shares, size=size, mode="bilinear", align_corners=False)
-    return class_ids, scores, shares.argmax(dim=1)
+    weighted = prediction.masks.sigmoid() * scores[:, :, None, None]  # (B, Q, H/4, W/4)
+    weighted = F.interpolate(weighted, size=size, mode="bilinear", align_corners=False)
+    return class_ids, scores, weighted.argmax(dim=1)
 
 
 def semantic_map(prediction: Prediction, size: tuple[int, int]) -> Tensor:
-    """The official semantic inference: a share for each class and pixel, (B, K, H, W).
+    """The official semantic inference: a score for each class and pixel, (B, K, H, W).
 
-    Here the mask logits are enlarged, before the sigmoid; all queries of a class add up.
+    Here the mask logits are upsampled, before the sigmoid; queries of a class are summed.
     """
     masks = F.interpolate(prediction.masks, size=size, mode="bilinear", align_corners=False)
-    shares = probabilities(prediction).transpose(1, 2) @ masks.sigmoid().flatten(2)  # (B, K, H*W)
-    return shares.unflatten(-1, size)  # (B, K, H, W)
+    summed = probabilities(prediction).transpose(1, 2) @ masks.sigmoid().flatten(2)  # (B, K, H*W)
+    return summed.unflatten(-1, size)  # (B, K, H, W)

@@ -1,4 +1,4 @@
-"""An exported graph of a small network, to make typed forms of."""
+"""An exported graph of a small network, to make typed variants of."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ SIDE = 64
 
 @pytest.fixture
 def square_images() -> np.ndarray:
-    """Eight soft images (8, 64, 64, 3), each other colours in each corner."""
+    """Eight soft images (8, 64, 64, 3), with other colors in each corner."""
     random = np.random.default_rng(5)
     corners = random.integers(0, 256, size=(8, 3, 3, 3), dtype=np.uint8)
     size = (SIDE, SIDE)

@@ -76,8 +76,8 @@ def test_weights_are_int8_with_a_step_for_each_channel_out(
 
 def test_parts_of_a_concatenation_have_its_step(quantized: onnx.ModelProto) -> None:
     makers = {name: node for node in quantized.graph.node for name in node.output}
-    quantising = [n for n in quantized.graph.node if n.op_type == "QuantizeLinear"]
-    steps_of = {n.input[0]: n.input[1] for n in quantising}
+    quantizing = [n for n in quantized.graph.node if n.op_type == "QuantizeLinear"]
+    steps_of = {n.input[0]: n.input[1] for n in quantizing}
     constants = constants_of(quantized)
     together = [n for n in quantized.graph.node if n.op_type == "Concat" and "backbone" in n.name]
     assert together

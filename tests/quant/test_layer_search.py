@@ -35,8 +35,8 @@ def answering(factor: int, offset: int) -> onnx.ModelProto:
     """A graph whose index map is brightness * factor + offset; query q has the class q."""
     node, info = helper.make_node, helper.make_tensor_value_info
     nodes = [
-        node("Cast", [contract.IMAGE], ["colours"], to=TensorProto.FLOAT),
-        node("ReduceMean", ["colours", "axes"], ["brightness"], keepdims=0),
+        node("Cast", [contract.IMAGE], ["colors"], to=TensorProto.FLOAT),
+        node("ReduceMean", ["colors", "axes"], ["brightness"], keepdims=0),
         node("Mul", ["brightness", "factor"], ["product"]),
         node("Add", ["product", "offset"], ["sum"]),
         node("Cast", ["sum"], [contract.MASKS], to=TensorProto.UINT8),

@@ -389,10 +389,10 @@ def typed_variants(model: onnx.ModelProto) -> dict[str, onnx.ModelProto]:
     """As ./run export --precision makes them, with every layer in INT8 that can be."""
     from pemexport.onnx_rewrite import fold_constants
     from pemquant.fp16 import to_half
-    from pemquant.int8 import candidates, quantise
+    from pemquant.int8 import candidates, quantize
 
     fold_constants(model.graph)
     layers = candidates(model)
     assert layers
     clips = {node.input[0]: 1.0 for node in model.graph.node if node.name in layers}
-    return {"fp16": to_half(model), "int8": to_half(quantise(model, clips, layers))}
+    return {"fp16": to_half(model), "int8": to_half(quantize(model, clips, layers))}

@@ -41,9 +41,9 @@ def test_the_command_says_in_one_line_what_is_wrong(
 ) -> None:
     assert build_engine.main(["--check", str(places.graph.with_name("absent.onnx"))]) == 1
     assert build_engine.main(["--max-batch", "0"]) == 1
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert [line[:8] for line in told.err.splitlines()] == ["engine: "] * 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert [line[:8] for line in output.err.splitlines()] == ["engine: "] * 2
 
 
 def test_an_interrupted_command_exits_with_130(
@@ -62,9 +62,9 @@ def test_the_check_prints_the_proof(
     small_graph: Graph, places: BuildPaths, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert build_engine.main(["--check", str(places.graph)]) == 0
-    told = capsys.readouterr().out
-    assert "4 nodes against onnx-tensorrt 10.1 on sm_75" in told
-    assert "FP32 [8, 2]" in told
+    output = capsys.readouterr().out
+    assert "4 nodes against onnx-tensorrt 10.1 on sm_75" in output
+    assert "FP32 [8, 2]" in output
 
     model = small_graph()
     model.graph.initializer.append(numpy_helper.from_array(np.zeros(1), "unused"))
