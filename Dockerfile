@@ -15,6 +15,8 @@ COPY build/pyproject.toml /opt/pem/build/
 COPY build/pemtrt /opt/pem/build/pemtrt
 COPY server/pyproject.toml /opt/pem/server/
 COPY server/pem_server /opt/pem/server/pem_server
+# Without their dependencies: the preflight and the engine builder need no torch, and of pem_server
+# the Python steps need only the modules that they share, not its tritonserver.
 RUN python3 -m pip install --no-cache-dir --break-system-packages --no-deps \
         /opt/pem/build /opt/pem/server
 COPY deploy/hooks /opt/pem/hooks

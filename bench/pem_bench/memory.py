@@ -22,7 +22,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pem_server.stub_network import Cost, stand_in_repository
+from pem_server.stub_network import Cost, stub_repository
 
 from .agreement import checker
 from .cli import BenchError
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
     machine = describe_machine()
     street = options.image.read_bytes()
     runs = {"network": measure(REPOSITORY, street, options.real_requests, FULL_IN_FLIGHT, LARGEST)}
-    with stand_in_repository(REPOSITORY, STAND_IN) as repository:
+    with stub_repository(REPOSITORY, STAND_IN) as repository:
         runs["stand-in"] = measure(repository, tiny_image(), options.requests, IN_FLIGHT)
     print(memory_text(machine, runs))
     content = {"machine": machine, "goal_mb": GOAL_MB, "runs": runs}

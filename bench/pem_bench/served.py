@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pem_server import TritonServer
-from pem_server.stub_network import Cost, stand_in_repository
+from pem_server.stub_network import Cost, stub_repository
 
 from .cli import BenchError
 from .processes import cpu_seconds, server_processes
@@ -73,7 +73,7 @@ def measure_served(repositories: Mapping[str, Path], load: Load) -> list[Served]
 @contextmanager
 def serving(repository: Path) -> Iterator[tuple[TritonServer, dict[int, str]]]:
     """A ready server of the repository with the stand-in, and its processes by id."""
-    with stand_in_repository(repository, NO_COST) as copy:
+    with stub_repository(repository, NO_COST) as copy:
         others = server_processes(os.getpid())
         with TritonServer(copy) as server:
             server.wait_until_ready()

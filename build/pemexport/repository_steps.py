@@ -65,7 +65,7 @@ def has_int8() -> bool:
 def this_processor() -> Any:
     """The network step's facts of this CPU: `int8` and `bf16`, each a bool."""
     step: Any = _step("pem_network/1/inference.py")
-    return step.this_processor(step.openvino_core())
+    return step.detect_cpu(step.openvino_core())
 
 
 def openvino_core() -> Any:

@@ -23,7 +23,7 @@ from pem_fleet.settings import Setup, read_setup
 from pem_fleet.timeline import Sight
 from pem_server.ports import free_ports
 from pem_server.stub_network import Cost as StandInCost
-from pem_server.stub_network import stand_in_repository
+from pem_server.stub_network import stub_repository
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 STREET = DEPLOY.parent / "docs" / "street.jpg"
@@ -59,7 +59,7 @@ def _run(
     cost = StandInCost(setup.cost.fixed_s * 1e3, setup.cost.per_image_s * 1e3)
     port = free_ports(1)[0]
     with ExitStack() as stack:
-        repository = stack.enter_context(stand_in_repository(options.repository, cost))
+        repository = stack.enter_context(stub_repository(options.repository, cost))
         prometheus = stack.enter_context(
             monitoring.prometheus(monitored, port, factor, folder, logs / "prometheus.log")
         )

@@ -1,10 +1,24 @@
-"""A real tritonserver on this machine, for trying, testing and measuring."""
+"""A real tritonserver on this machine, and the modules that its Python steps share.
 
-from importlib.metadata import version
+The steps import this package inside the server, where neither the launcher nor its dependencies may
+be installed; so the launcher is imported when its names are first used.
+"""
 
-from pem_server.local_server import LocalServerError, TritonServer
-from pem_server.ports import free_ports
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pem_server.local_server import LocalServerError, TritonServer
+    from pem_server.ports import free_ports
 
 __all__ = ["LocalServerError", "TritonServer", "free_ports"]
 
-__version__ = version("pem_server")
+_MODULES = {"LocalServerError": "local_server", "TritonServer": "local_server", "free_ports": "ports"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return metadata.version("pem_server")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

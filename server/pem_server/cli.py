@@ -1,31 +1,34 @@
-"""The verbs `serve` and `demo` of `./run`: options in, exit code out.
+"""The commands `serve` and `demo` of `./run`: options in, exit code out.
 
-Exit codes: 0 done, or served until Ctrl-C; 1 with one sentence a reason; 2 for wrong options; 130
-when a demo was interrupted or a stop was cut short by a second Ctrl-C.
+Exit codes: 0 done, or served until Ctrl-C; 1 after one sentence per problem; 2 for wrong options;
+130 when a demo was interrupted or a stop was cut short by a second Ctrl-C.
 """
 
 import argparse
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pem_server.checkout import MODEL_REPOSITORY, ROOT
+from pem_server.console import accept_old_options
 from pem_server.stub_network import Cost, parse_cost
 
-CHECKOUT = Path(__file__).resolve().parents[2]  # server/ is installed from there, editable
-REPOSITORY = CHECKOUT / "model_repository"
-EXAMPLE = CHECKOUT / "docs" / "street.jpg"
-OUTPUT = CHECKOUT / "artifacts" / "demo"
+EXAMPLE = ROOT / "docs" / "street.jpg"
+OUTPUT = ROOT / "artifacts" / "demo"
 INTERRUPTED = 130
+RENAMED_OPTIONS = {"--stand-in": "--stub-network"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb."""
-    options = _parser().parse_args(argv)
+    """Run one command."""
+    arguments = sys.argv[1:] if argv is None else argv
+    options = _parser().parse_args(accept_old_options(arguments, RENAMED_OPTIONS))
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup stays in force
             signal.signal(number, signal.default_int_handler)  # as Ctrl-C
     try:
-        return _demo(options) if options.verb == "demo" else _serve(options)
+        return _demo(options) if options.command == "demo" else _serve(options)
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -39,13 +42,13 @@ def _serve(options: argparse.Namespace) -> int:
         grpc_port=options.grpc_port,
         metrics_port=options.metrics_port,
         config_name=options.config,
-        stand_in=options.stand_in,
+        stub_network=options.stub_network,
         verbose=options.verbose,
     )
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from pem_server.demo import demo  # late: the client's libraries take a moment to import
+    from pem_server.demo import demo  # late: the client's libraries import slowly
 
     return demo(
         options.image,
@@ -57,8 +60,8 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="./run", description="The local server.")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    serve = verbs.add_parser(
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser(
         "serve",
         help="serve the model repository on this machine until Ctrl-C",
         description="Serve the model repository on 127.0.0.1 with a real tritonserver. Ctrl-C "
@@ -78,17 +81,17 @@ def _parser() -> argparse.ArgumentParser:
         "--config", metavar="NAME", help="use configs/NAME.pbtxt of each model that has it"
     )
     network.add_argument(
-        "--stand-in",
+        "--stub-network",
         type=_cost,
         metavar="FIXED:PER_IMAGE",
-        help="for tests of load: no network, but a recorded answer after FIXED milliseconds a "
-        "batch and PER_IMAGE an image, such as 20:5",
+        help="for load tests: no network, but a recorded answer after FIXED milliseconds per batch "
+        "plus PER_IMAGE per image, such as 20:5",
     )
     serve.add_argument("--verbose", action="store_true", help="show the server's whole log")
-    demo = verbs.add_parser(
+    demo = commands.add_parser(
         "demo",
-        help="segment one image, from start of the server to its stop",
-        description="Start the server, segment an image, print what was found and how long each "
+        help="start the server, segment one image, stop the server",
+        description="Start the server, segment an image, print its detections and how long each "
         "step took, write the overlay and the class map, stop the server.",
     )
     demo.add_argument(
@@ -104,13 +107,13 @@ def _parser() -> argparse.ArgumentParser:
         type=_threshold,
         default=0.5,
         metavar="T",
-        help="keep what scores higher, 0 to 1; default %(default)s",
+        help="keep detections with a higher score, 0 to 1; default %(default)s",
     )
     demo.add_argument(
         "--output",
         type=Path,
         metavar="PATH",
-        help="where the overlay goes, the class map beside it; "
+        help="the overlay's file, with the class map next to it; "
         "default artifacts/demo/NAME-overlay.png",
     )
     _add_repository(demo)
@@ -121,7 +124,7 @@ def _add_repository(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repository",
         type=Path,
-        default=REPOSITORY,
+        default=MODEL_REPOSITORY,
         metavar="PATH",
         help="the model repository; default: model_repository/ of this checkout",
     )
@@ -145,6 +148,6 @@ def _threshold(text: str) -> float:
         threshold = float(text)
     except ValueError:
         threshold = -1.0
-    if not 0 <= threshold <= 1:  # not a number fails this, too
+    if not 0 <= threshold <= 1:  # false for NaN, too
         raise argparse.ArgumentTypeError(f"a threshold is a number from 0 to 1, not {text!r}")
     return threshold

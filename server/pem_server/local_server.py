@@ -1,6 +1,6 @@
-"""The real tritonserver of the installed nvidia-pytriton on loopback, from start to nothing left.
+"""The real tritonserver of the installed nvidia-pytriton on loopback, from start to clean-up.
 
-One block is its life; inside, `grpc_url`, `http_url` and `metrics_url` tell where it listens:
+It runs during one block; `grpc_url`, `http_url` and `metrics_url` are its addresses:
 
     with TritonServer(Path("model_repository")) as server:
         server.wait_until_ready()
@@ -23,13 +23,13 @@ from typing import NoReturn, Self
 from pem_server import repository_check, server_log, supervisor, triton_install
 from pem_server.ports import LOOPBACK, free_ports
 
-LAST_LINES = 300  # of the log, kept to tell why a server ended
-WAIT_TURN_S = 1.0
-GRACE_AFTER_TIMEOUT_S = 5.0  # Triton's own time limit covers requests, not its last steps
-# A step frees megabytes after each image and wants them back at the next. By default glibc gives
-# them to the system in between, and every page then costs a fault: 2 ms an image of 640x480. What
-# is kept is up to the second number, in bytes, for each process; larger arrays than the first are
-# given back. The user's own settings go before.
+LAST_LINES = 300  # of the log, kept for the reason of a failure
+WAIT_INTERVAL_S = 1.0
+GRACE_AFTER_TIMEOUT_S = 5.0  # Triton's own time limit covers requests, not its shutdown
+# A step frees megabytes after each image and allocates them again for the next. By default glibc
+# returns them to the system in between, and every page then costs a fault: 2 ms per image of
+# 640x480. With these, each process keeps up to the second number of bytes, and returns only arrays
+# larger than the first. The user's own settings take precedence.
 KEEP_FREED_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),  # the greatest that every glibc takes
     "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20),
@@ -37,17 +37,17 @@ KEEP_FREED_MEMORY = {
 
 
 class LocalServerError(RuntimeError):
-    """The server could not start, did not become ready or ended by itself; a sentence a reason."""
+    """The server could not start, did not become ready or exited; one sentence per problem."""
 
 
 class TritonServer:
     """One tritonserver with its own scratch folder, shared memory names and process group.
 
-    The context manager starts and stops it, without waiting for requests when it is left by
-    Ctrl-C. The server ends with this process too, even when this process is killed. Port 0 stands
-    for a free one. `on_log` gets every line of the server's log, in a thread of its own.
-    `config_name` picks configs/NAME.pbtxt of each model that has it.
-    `exit_timeout_s`: how long a stop waits for requests; an idle HTTP connection costs all of it.
+    The context manager starts and stops it; after Ctrl-C it does not wait for requests. The server
+    also ends when this process does, even when it is killed. Port 0 picks a free one. `on_log` is
+    called with every line of the server's log, in a separate thread. `config_name` selects
+    configs/NAME.pbtxt of each model that has it. `exit_timeout_s`: how long a stop waits for
+    requests; an idle HTTP connection uses all of it.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class TritonServer:
         self._exit_timeout_s = exit_timeout_s
         self._on_log = on_log
         self._log: deque[str] = deque(maxlen=LAST_LINES)
-        self._warden: subprocess.Popen[bytes] | None = None
+        self._supervisor: subprocess.Popen[bytes] | None = None
         self._log_reader = threading.Thread(target=self._read_log, daemon=True)
 
     @property
@@ -107,16 +107,16 @@ class TritonServer:
 
     def start(self) -> None:
         """Start the server and return at once. LocalServerError when this machine cannot run it."""
-        if self._warden:
-            raise LocalServerError("A TritonServer starts once: make a new one to start again.")
+        if self._supervisor:
+            raise LocalServerError("TritonServer cannot be restarted; create a new one.")
         ports = (self.http_port, self.grpc_port, self.metrics_port)
         if problems := repository_check.machine_problems(*ports):
             raise LocalServerError("\n".join(problems))
         scratch = triton_install.new_scratch()
         limit = self._exit_timeout_s + GRACE_AFTER_TIMEOUT_S
-        guard = [sys.executable, "-I", "-S", supervisor.__file__, str(scratch), str(limit)]
-        self._warden = subprocess.Popen(
-            guard + self._command(scratch),
+        supervise = [sys.executable, "-I", "-S", supervisor.__file__, str(scratch), str(limit)]
+        self._supervisor = subprocess.Popen(
+            supervise + self._command(scratch),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -134,56 +134,56 @@ class TritonServer:
                 raise LocalServerError(self._why_ended("did not start"))
             if time.monotonic() > deadline:
                 raise LocalServerError(
-                    f"tritonserver was not ready after {timeout_s:g} s: see its log, "
-                    "with --verbose, for the model it is still loading."
+                    f"tritonserver was not ready after {timeout_s:g} s; its log (--verbose) shows "
+                    "the model that it is still loading."
                 )
             time.sleep(0.05)
 
     def is_running(self) -> bool:
-        """Whether the server was started and has not ended."""
-        return self._warden is not None and self._warden.poll() is None
+        """Whether the server was started and has not exited."""
+        return self._supervisor is not None and self._supervisor.poll() is None
 
     def wait(self) -> NoReturn:
-        """Wait for ever; LocalServerError when the server ends by itself."""
-        assert self._warden, "start() comes first"
-        # In turns: a Ctrl-C just before a wait without end would be noticed only after it.
+        """Wait forever; LocalServerError when the server exits by itself."""
+        assert self._supervisor, "start() comes first"
+        # At intervals: an endless wait would miss a Ctrl-C that arrives just before it.
         while self.is_running():
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._warden.wait(timeout=WAIT_TURN_S)
-        raise LocalServerError(self._why_ended("ended by itself"))
+                self._supervisor.wait(timeout=WAIT_INTERVAL_S)
+        raise LocalServerError(self._why_ended("exited by itself"))
 
     def stop(self) -> None:
-        """Stop politely and wait for it; an interruption on the way (Ctrl-C) kills instead."""
-        if not self._warden:
+        """Stop gracefully and wait for it; Ctrl-C in the meantime kills the server."""
+        if not self._supervisor:
             return
         try:
-            self._order(b"stop\n")
-            self._warden.wait()
+            self._request_stop()
+            self._supervisor.wait()
         finally:
             self.kill()
 
     def kill(self) -> None:
-        """Stop at once; requests in flight are lost. Nothing is left behind here either."""
-        if not self._warden or not self._warden.stdin:
+        """Stop at once; requests in flight are lost, but nothing is left behind."""
+        if not self._supervisor or not self._supervisor.stdin:
             return
         with contextlib.suppress(BrokenPipeError):
-            self._warden.stdin.close()
-        self._warden.wait()
+            self._supervisor.stdin.close()
+        self._supervisor.wait()
         self._log_reader.join()
 
-    def _order(self, order: bytes) -> None:
-        assert self._warden
-        assert self._warden.stdin
-        with contextlib.suppress(BrokenPipeError, ValueError):  # it has ended, or was killed
-            self._warden.stdin.write(order)
-            self._warden.stdin.flush()
+    def _request_stop(self) -> None:
+        assert self._supervisor
+        assert self._supervisor.stdin
+        with contextlib.suppress(BrokenPipeError, ValueError):  # it has exited, or was killed
+            self._supervisor.stdin.write(b"stop\n")
+            self._supervisor.stdin.flush()
 
     def _command(self, scratch: Path) -> list[str]:
         command = [
             str(triton_install.triton_folder() / "bin" / "tritonserver"),
             f"--model-repository={self.repository}",
             f"--backend-directory={scratch / 'backends'}",
-            # This release has known security holes: nothing but this machine may reach it.
+            # This release has known security holes: only this machine may reach it.
             f"--http-address={LOOPBACK}",
             f"--grpc-address={LOOPBACK}",
             f"--metrics-address={LOOPBACK}",
@@ -194,9 +194,9 @@ class TritonServer:
             "--strict-readiness=true",
             "--model-control-mode=none",
             f"--exit-timeout-secs={self._exit_timeout_s}",
-            # Regions carry the name of the scratch folder: the warden removes these and no other's.
+            # The supervisor removes the regions named after the scratch folder, and no others.
             f"--backend-config=python,shm-region-prefix-name={scratch.name}-",
-            # No GPU is used, and without these each start complains that there is none.
+            # No GPU is used; without these each start warns that there is none.
             "--allow-gpu-metrics=false",
             "--pinned-memory-pool-byte-size=0",
             f"--log-info={'true' if self._verbose else 'false'}",
@@ -206,27 +206,27 @@ class TritonServer:
         return command
 
     def _read_log(self) -> None:
-        assert self._warden
-        assert self._warden.stdout
-        with self._warden.stdout as stream:
+        assert self._supervisor
+        assert self._supervisor.stdout
+        with self._supervisor.stdout as stream:
             for raw in stream:
                 line = raw.decode(errors="replace").rstrip("\n")
                 self._log.append(line)
                 if self._on_log:
-                    # A log nobody reads, because the terminal is closed, would block the server.
+                    # A closed terminal must not stop this loop: a full pipe blocks the server.
                     with contextlib.suppress(OSError):
                         self._on_log(line)
 
     def _why_ended(self, what: str) -> str:
-        assert self._warden
+        assert self._supervisor
         self._log_reader.join()
         lines = list(self._log)
-        reason = server_log.causes(lines) or server_log.last_words(lines) or "it left no word"
-        return f"tritonserver {what} (exit code {self._warden.returncode}): {reason}."
+        reason = server_log.causes(lines) or server_log.last_error(lines) or "it logged nothing"
+        return f"tritonserver {what} (exit code {self._supervisor.returncode}): {reason}."
 
 
 def _answers_ready(port: int) -> bool:
-    """Ask over a connection of its own: one kept open would delay the server's stop."""
+    """Over a new connection each time: an open one would delay the server's stop."""
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2.0)
     with contextlib.closing(connection):
         try:

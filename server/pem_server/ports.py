@@ -9,7 +9,7 @@ LOOPBACK = "127.0.0.1"
 def is_taken(port: int) -> bool:
     """Whether a program listens where the server would, on loopback or on every address."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do, so that connections of an earlier one still fading away do not count.
+        # As servers do, so that an earlier server's connections in TIME_WAIT do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -20,7 +20,7 @@ def is_taken(port: int) -> bool:
 
 def free_ports(count: int) -> list[int]:
     """Return `count` different ports that nothing uses at this moment."""
-    with contextlib.ExitStack() as held:  # all are held until the last is chosen
+    with contextlib.ExitStack() as held:  # keeps each bound until the last is chosen
         probes = [held.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
             probe.bind((LOOPBACK, 0))

@@ -1,7 +1,7 @@
 """Can this Python run the local server? Standard library only, so that it runs anywhere.
 
-`./run` asks every Python it finds before it installs anything (`python3 -I interpreter.py`: one
-sentence a problem, exit code 1 if there is one), and the server asks again at each start.
+`./run` checks every Python it finds before it installs anything (`python3 -I python_check.py`: one
+sentence per problem, exit code 1 if there is one), and the server checks again at each start.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ PYTHONS = ((3, 11), (3, 12))  # numpy below 2 exists up to 3.12; the project is 
 
 
 def problems() -> list[str]:
-    """Return one sentence for each reason why this Python cannot run the server, best none."""
+    """Return one sentence for each reason why this Python cannot run the server."""
     version = sys.version_info[:2]
     found = [
         system_problem(platform.system(), platform.machine()),
         glibc_problem(glibc_version()),
-        # The library of a Python that is no use anyway need not be installed.
+        # No need to install the library of a Python that cannot be used anyway.
         python_problem(version) or libpython_problem(libpython_folder(), version),
     ]
     return [problem for problem in found if problem]
@@ -34,8 +34,8 @@ def system_problem(system: str, machine: str) -> str | None:
     if (system, machine) == ("Linux", "x86_64"):
         return None
     return (
-        f"The local server needs Linux on x86_64, and this is {system} on {machine}: "
-        "use such a machine, a virtual one will do."
+        f"The local server needs Linux on x86_64, but this is {system} on {machine}; "
+        "a virtual machine will do."
     )
 
 
@@ -44,9 +44,9 @@ def glibc_problem(version: str | None) -> str | None:
     if version and tuple(int(part) for part in version.split(".")[:2]) >= OLDEST_GLIBC:
         return None
     return (
-        f"The local server needs glibc 2.35 or newer, and this system has "
-        f"{'glibc ' + version if version else 'another C library'}: "
-        "use Debian 12, Ubuntu 22.04, Fedora 36 or anything later."
+        f"The local server needs glibc 2.35 or newer, but this system has "
+        f"{'glibc ' + version if version else 'another C library'}; "
+        "use Debian 12, Ubuntu 22.04, Fedora 36 or later."
     )
 
 
@@ -55,8 +55,8 @@ def python_problem(version: tuple[int, int]) -> str | None:
     if version in PYTHONS:
         return None
     return (
-        f"The project needs Python 3.11 or 3.12, and this is {version[0]}.{version[1]}: "
-        "install one of them, or name one, as in PYTHON=/usr/bin/python3.12 ./run."
+        f"The project needs Python 3.11 or 3.12, but this is {version[0]}.{version[1]}; "
+        "install one of them, or name one: PYTHON=/usr/bin/python3.12 ./run."
     )
 
 
@@ -66,8 +66,8 @@ def libpython_problem(folder: Path | None, version: tuple[int, int]) -> str | No
         return None
     name = f"{version[0]}.{version[1]}"
     return (
-        f"Triton's Python steps load {libpython_name(version)}, which is missing: on Debian and "
-        f"Ubuntu run sudo apt install libpython{name}; with pyenv reinstall it by "
+        f"Triton's Python steps need {libpython_name(version)}, which is missing; on Debian and "
+        f"Ubuntu run sudo apt install libpython{name}; with pyenv reinstall Python by "
         f"PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install {name}."
     )
 
@@ -78,7 +78,7 @@ def venv_problem() -> str | None:
         return None
     name = f"{sys.version_info[0]}.{sys.version_info[1]}"
     return (
-        f"{sys.executable} cannot make a virtual environment: "
+        f"{sys.executable} cannot make a virtual environment; "
         f"on Debian and Ubuntu run sudo apt install python{name}-venv."
     )
 
@@ -108,9 +108,9 @@ def libpython_folder() -> Path | None:
 
 
 def main() -> int:
-    """Print the problems of this Python, that of making an environment included."""
+    """Print the problems of this Python, also where it cannot make a virtual environment."""
     found = [*problems(), *filter(None, [venv_problem()])]
-    print("\n".join(found), end="\n" if found else "")
+    print(*found, sep="\n", end="\n" if found else "")
     return 1 if found else 0
 
 

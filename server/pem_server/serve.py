@@ -1,19 +1,14 @@
 """`./run serve`: the model repository on this machine until Ctrl-C."""
 
 import contextlib
-import sys
 import time
 from pathlib import Path
 
 from pem_server import repository_check
+from pem_server.console import log
 from pem_server.local_server import LocalServerError, TritonServer
 from pem_server.server_log import Reporter
-from pem_server.stub_network import Cost, stand_in_repository
-
-
-def say(text: str) -> None:
-    """Tell progress and problems; standard output is for results."""
-    print(text, file=sys.stderr, flush=True)
+from pem_server.stub_network import Cost, stub_repository
 
 
 def serve(
@@ -23,20 +18,20 @@ def serve(
     grpc_port: int,
     metrics_port: int,
     config_name: str | None = None,
-    stand_in: Cost | None = None,
+    stub_network: Cost | None = None,
     verbose: bool = False,
 ) -> int:
     """Serve until Ctrl-C, SIGTERM or SIGHUP (0), or until the server fails (1).
 
-    With `stand_in`, the network is one of that cost, for tests of load; config_name must be None.
+    `stub_network` replaces the network by a stub of that cost; config_name must be None then.
     """
-    reporter = Reporter(say)
+    reporter = Reporter(log)
     with contextlib.ExitStack() as stack:
         try:
-            if stand_in:
-                repository = stack.enter_context(stand_in_repository(repository, stand_in))
+            if stub_network:
+                repository = stack.enter_context(stub_repository(repository, stub_network))
             elif problems := repository_check.repository_problems(repository, config_name):
-                say("\n".join(problems))
+                log("\n".join(problems))
                 return 1
             server = TritonServer(
                 repository,
@@ -45,36 +40,36 @@ def serve(
                 metrics_port=metrics_port,
                 config_name=config_name,
                 verbose=verbose,
-                on_log=say if verbose else reporter,
+                on_log=log if verbose else reporter,
             )
             with server:
-                _serve_until_interrupted(server, reporter, stand_in)
+                _serve_until_interrupted(server, reporter, stub_network)
         except (LocalServerError, OSError) as error:
-            say(str(error))
+            log(str(error))
             return 1
     return 0
 
 
-def wait_aloud(server: TritonServer, reporter: Reporter) -> None:
-    """Wait for a server that was started, say how long it took, then let its log be seen."""
+def wait_ready(server: TritonServer, reporter: Reporter) -> None:
+    """Wait for a started server, log how long it took, then pass on its own log."""
     began = time.monotonic()
-    say("starting the server ...")
+    log("starting the server ...")
     server.wait_until_ready()
-    say(f"ready after {time.monotonic() - began:.1f} s")
+    log(f"ready after {time.monotonic() - began:.1f} s")
     reporter.release()
 
 
 def _serve_until_interrupted(
-    server: TritonServer, reporter: Reporter, stand_in: Cost | None
+    server: TritonServer, reporter: Reporter, stub_network: Cost | None
 ) -> None:
     try:
-        wait_aloud(server, reporter)
+        wait_ready(server, reporter)
         print(_welcome(server), flush=True)
-        if stand_in:
-            print(f"  THE NETWORK IS A STAND-IN: {stand_in}. It recognises nothing.\n", flush=True)
+        if stub_network:
+            print(f"  THE NETWORK IS A STUB: {stub_network}. It recognizes nothing.\n", flush=True)
         server.wait()
     except KeyboardInterrupt:
-        say("\nstopping, a few seconds; Ctrl-C again stops at once")
+        log("\nstopping, a few seconds; Ctrl-C again stops at once")
 
 
 def _welcome(server: TritonServer) -> str:

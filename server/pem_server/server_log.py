@@ -1,4 +1,4 @@
-"""Reads tritonserver's log: what a person should see of it, and why a start failed in one sentence.
+"""Reads tritonserver's log: the lines worth showing, and one sentence for why a start failed.
 
 A line is `E1122 18:28:21.114631 5092 model_lifecycle.cc:642] "message"`: the level (I, W or E), the
 date, the time, the process, the source, and the message as a JSON string or, from libraries, bare.
@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 _LINE = re.compile(r"([IWE])\d{4} [\d:.]+\s+\d+ (\S+):\d+\]\s*(.*)", re.DOTALL)
 
-# Said by every healthy server here. All else of level W and E is shown.
+# Logged by every healthy server here. All else of level W and E is shown.
 _HARMLESS = (
-    # No GPU is there, or it is hidden on purpose, and nothing here would use one.
+    # There is no GPU, or it is hidden on purpose; nothing here would use one.
     "CudaDriverHelper has not been initialized",
     "unable to create stream for",
-    # That memory speeds up copies to a GPU; the pool is switched off.
+    # That memory speeds up copies to a GPU; its pool is disabled.
     "failed to allocate pinned system memory",
-    # The stop that was asked for.
+    # The requested stop.
     "Signal (15) received.",
 )
 
@@ -48,9 +48,9 @@ def parse(line: str) -> Entry:
 
 
 def plain(line: str) -> str | None:
-    """Return the line as a person should see it; None for information and the harmless."""
+    """Return the line as a person should see it; None for information and harmless warnings."""
     entry = parse(line)
-    if entry.level == "I" or not entry.message or any(say in entry.message for say in _HARMLESS):
+    if entry.level == "I" or not entry.message or any(part in entry.message for part in _HARMLESS):
         return None
     name = {"W": "warning: ", "E": "error: "}.get(entry.level, "")
     return f"tritonserver: {name}{entry.message}"
@@ -59,7 +59,7 @@ def plain(line: str) -> str | None:
 class Reporter:
     """Passes on what a person should see, once the server is ready.
 
-    Until then lines are held back, because a start that fails is told in one sentence.
+    Until then it keeps the lines, because a failed start is reported in one sentence.
     """
 
     def __init__(self, show: Callable[[str], None]) -> None:
@@ -77,7 +77,7 @@ class Reporter:
             self._held.append(text)
 
     def release(self) -> None:
-        """Show what was held back and everything from now on at once."""
+        """Show the kept lines now, and later ones at once."""
         held, self._held = self._held or [], None
         for text in held:
             self._show(text)
@@ -86,15 +86,15 @@ class Reporter:
 def causes(lines: Iterable[str]) -> str:
     """Return why a start failed, a few words for each cause; "" where the log does not say."""
     found = [cause for cause in map(_cause, lines) if cause]
-    # An ensemble that misses a step, and the server's last words, only repeat an earlier cause.
+    # An ensemble without one of its steps, and the server's exit, only repeat an earlier cause.
     first = [cause for cause in found if not cause.startswith(("depends on", "server: "))]
     return "; ".join(dict.fromkeys(first or found))
 
 
-def last_words(lines: Sequence[str]) -> str:
+def last_error(lines: Sequence[str]) -> str:
     """Return the first line of the last warning or error, "" where there is none."""
-    heard = [parse(line).message for line in lines if plain(line)]
-    return heard[-1].partition("\n")[0].rstrip(".") if heard else ""
+    messages = [parse(line).message for line in lines if plain(line)]
+    return messages[-1].partition("\n")[0].rstrip(".") if messages else ""
 
 
 def _cause(line: str) -> str | None:

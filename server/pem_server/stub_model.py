@@ -1,6 +1,6 @@
-"""The network's stand-in: a recorded answer after a fixed cost; becomes model.py of a copy.
+"""The stub network: a recorded answer after a fixed cost; becomes model.py in a copy.
 
-It shows what queues, batches and the steps around it do; it recognises nothing.
+It exercises queues, batches and the steps around it; it recognizes nothing.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .waiting_images import WaitingImages  # type: ignore[import-not-found]  # beside the copy
+from pem_server.step_metrics import WaitingImages
 
 
 class TritonPythonModel:
@@ -27,9 +27,9 @@ class TritonPythonModel:
             self.class_ids = recorded["class_ids"]  # (100,) int32
             self.scores = recorded["scores"]  # (100,) float32
             self.masks = recorded["masks"]  # (640, 640) uint8
-        self.waiting = WaitingImages()
+        self.waiting = WaitingImages("pem_network continues without counting what waits")
         pb_utils.Logger.log_warn(
-            f"pem_network is a stand-in, NOT the network: the same answer to every image after "
+            f"pem_network is a stub, NOT the network: the same answer to every image after "
             f"{self.fixed_s * 1e3:g} ms + {self.per_image_s * 1e3:g} ms an image"
         )
 
@@ -39,20 +39,20 @@ class TritonPythonModel:
             pb_utils.get_input_tensor_by_name(request, "image").as_numpy() for request in requests
         ]
         count = sum(map(len, batches))
-        self.waiting.take(count)
+        self.waiting.remove(count)
         time.sleep(self.fixed_s + count * self.per_image_s)
-        answers = [self._respond(images) for images in batches]
-        self.waiting.done()
-        return answers
+        responses = [self._respond(images) for images in batches]
+        self.waiting.batch_done()
+        return responses
 
     def _respond(self, images: Any) -> Any:
-        # Scores follow the image's brightness: an answer that went to another's client shows.
+        # Scores depend on the image's brightness, so that an answer to the wrong client is noticed.
         brightness = images[:, ::64, ::64].mean(axis=(1, 2, 3), dtype=np.float32) / 255  # (N,)
         scores = self.scores * (0.9 + 0.1 * brightness[:, None])
         class_ids, masks = (
-            # A copy only of several: one lies as it must, and the backend does not change it.
-            np.ascontiguousarray(np.broadcast_to(each, (len(images), *each.shape)))
-            for each in (self.class_ids, self.masks)
+            # Copies only for several images; the backend does not change the array.
+            np.ascontiguousarray(np.broadcast_to(array, (len(images), *array.shape)))
+            for array in (self.class_ids, self.masks)
         )
         return pb_utils.InferenceResponse(
             [

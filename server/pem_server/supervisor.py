@@ -1,15 +1,15 @@
-"""Runs one tritonserver and leaves nothing of it behind, however the launcher ends.
+"""Runs one tritonserver and cleans up after it, however the launcher ends.
 
-A program of its own between launcher and server, because a killed launcher cannot clean up, and
+A separate program between launcher and server, because a killed launcher cannot clean up, and
 tritonserver 2.51 leaves Python steps and shared memory behind when it is killed, when it stops with
 a client still connected, and when it cannot bind a port.
 
-    python -I -S warden.py SCRATCH GRACE_S COMMAND...
+    python -I -S supervisor.py SCRATCH GRACE_S COMMAND...
 
-Standard input is the order. A line: stop politely (SIGTERM, killed after GRACE_S seconds). End of
-file, which a dead launcher causes too: kill at once. Either way, and when the server ends by
-itself, the rest of its process group is killed, and removed are the folder SCRATCH and all shared
-memory named after it. The exit code is the server's. Standard library only.
+It is controlled by standard input. A line: stop the server with SIGTERM, and kill it after GRACE_S
+seconds. End of file, also caused by a dead launcher: kill it at once. Either way, and when the
+server exits by itself, the supervisor kills the rest of its process group and removes the folder
+SCRATCH and all shared memory named after it. The exit code is the server's. Standard library only.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def main(arguments: list[str]) -> int:
     """Run the command to its end and return its exit code, 128 + N for signal N."""
     scratch, grace_s, command = Path(arguments[0]), float(arguments[1]), arguments[2:]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # Orders come by standard input only. A handler, since SIG_IGN would be inherited.
+        # Only standard input controls it. A handler, since SIG_IGN would be inherited.
         signal.signal(number, lambda *_: None)
     # Python steps that outlive the server become children of this process, so it can reap them.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     try:
-        return _guard(command, grace_s)
+        return _run(command, grace_s)
     finally:
         remove_leftovers(scratch)
 
@@ -50,16 +50,16 @@ def remove_leftovers(scratch: Path) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _guard(command: list[str], grace_s: float) -> int:
+def _run(command: list[str], grace_s: float) -> int:
     server = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_die_with_parent
     )
-    orders, ended = sys.stdin.fileno(), os.pidfd_open(server.pid)
-    ready, _, _ = select.select([orders, ended], [], [])
-    if ended not in ready and os.read(orders, 100):
+    control, exited = sys.stdin.fileno(), os.pidfd_open(server.pid)
+    ready, _, _ = select.select([control, exited], [], [])
+    if exited not in ready and os.read(control, 100):
         server.terminate()
-        select.select([orders, ended], [], [], grace_s)
-    # The server is not reaped yet, so its number still names its group and no other.
+        select.select([control, exited], [], [], grace_s)
+    # The server is not reaped yet, so its process id still names its own group.
     os.killpg(server.pid, signal.SIGKILL)
     code = server.wait()
     _reap_orphans()
@@ -70,9 +70,9 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _reap_orphans(patience_s: float = 5.0) -> None:
-    """Wait until the killed Python steps are gone; they let go of their shared memory then."""
-    deadline = time.monotonic() + patience_s
+def _reap_orphans(timeout_s: float = 5.0) -> None:
+    """Wait until the killed Python steps are gone and have released their shared memory."""
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
             process, _ = os.waitpid(-1, os.WNOHANG)

@@ -255,7 +255,7 @@ def test_the_cpu_services_run_by_hand_in_their_order(
         command = moved(image, ("python3", sys.executable), ("/models", models), scripts, memory)
         assert str(tmp_path) in command
         server = stack.enter_context(
-            running([*command, "--stand-in=5:0"], stdout=subprocess.DEVNULL)
+            running([*command, "--stub-network=5:0"], stdout=subprocess.DEVNULL)
         )
         check = services["server-cpu"]["healthcheck"]["test"][1:]
         check = moved(check, ("python3", sys.executable), scripts)

@@ -27,7 +27,7 @@ from tritonclient.utils import InferenceServerException
 from pem_client import Client
 from pem_server import TritonServer, local_server
 from pem_server.ports import free_ports
-from pem_server.stub_network import Cost, stand_in_repository
+from pem_server.stub_network import Cost, stub_repository
 
 ADDRESSES = ("127.0.0.2", "127.0.0.1")
 NAME = "servers.test."
@@ -70,7 +70,7 @@ class Names:
 @pytest.fixture(scope="module")
 def repository(root: Path) -> Iterator[Path]:
     """The models, with a network that takes 100 ms, so that requests are often in flight."""
-    with stand_in_repository(root / "model_repository", Cost(100, 0)) as folder:
+    with stub_repository(root / "model_repository", Cost(100, 0)) as folder:
         yield folder
 
 
@@ -300,9 +300,9 @@ def test_the_probe_notices_a_dead_python_step(repository: Path, deploy: Path) ->
 
 
 def process_of(server: TritonServer, model: str) -> int:
-    """The process of a Python step, below this server's warden."""
-    assert server._warden
-    for number in descendants(server._warden.pid):
+    """The process of a Python step, below this server's supervisor."""
+    assert server._supervisor
+    for number in descendants(server._supervisor.pid):
         with contextlib.suppress(FileNotFoundError):
             if model.encode() in Path(f"/proc/{number}/cmdline").read_bytes():
                 return number

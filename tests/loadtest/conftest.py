@@ -8,14 +8,14 @@ import pytest
 
 from pem_loadtest.samples import SAMPLE, Outcome, Samples
 from pem_server import TritonServer
-from pem_server.stub_network import Cost, stand_in_repository
+from pem_server.stub_network import Cost, stub_repository
 
 
 @pytest.fixture(scope="session")
 def server(root: Path) -> Iterator[TritonServer]:
     """The real server; its network is a stand-in that takes 20 ms a batch and 5 ms an image."""
     with (
-        stand_in_repository(root / "model_repository", Cost(20, 5)) as repository,
+        stub_repository(root / "model_repository", Cost(20, 5)) as repository,
         TritonServer(repository) as server,
     ):
         server.wait_until_ready()

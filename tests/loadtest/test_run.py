@@ -17,7 +17,7 @@ from PIL import Image
 
 from pem_loadtest.capacity import read_capacity
 from pem_server import TritonServer
-from pem_server.stub_network import Cost, stand_in_repository
+from pem_server.stub_network import Cost, stub_repository
 
 
 def loadtest(
@@ -103,7 +103,7 @@ def test_a_ladder_finds_the_knee_and_writes_the_capacity(root: Path, tmp_path: P
     """400 ms a batch of 8 is 20 a second: 7 meet the goal on any machine, 56 on none."""
     file = tmp_path / "capacity.env"
     with (
-        stand_in_repository(root / "model_repository", Cost(400, 0)) as repository,
+        stub_repository(root / "model_repository", Cost(400, 0)) as repository,
         TritonServer(repository) as server,
     ):
         server.wait_until_ready()

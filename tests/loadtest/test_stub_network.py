@@ -10,7 +10,7 @@ import pytest
 from pem_client import Client, InvalidRequest
 from pem_loadtest import server as tested
 from pem_server import TritonServer
-from pem_server.stub_network import Cost, lay_out_stand_in, parse_cost
+from pem_server.stub_network import Cost, parse_cost, write_stub_repository
 
 
 @pytest.mark.parametrize(("text", "cost"), [("20:5", (20, 5)), ("0:0.5", (0, 0.5))])
@@ -33,7 +33,7 @@ def test_a_larger_batch_gives_more_images_a_second() -> None:
 
 def test_all_but_the_network_is_the_repository_as_it_is(root: Path, tmp_path: Path) -> None:
     repository, copy = root / "model_repository", tmp_path / "copy"
-    lay_out_stand_in(repository, copy, Cost(20, 5))
+    write_stub_repository(repository, copy, Cost(20, 5))
     assert not list(copy.rglob("*.onnx"))
     for file in repository.rglob("*"):
         ours = copy / file.relative_to(repository)
@@ -66,7 +66,7 @@ def test_the_stand_in_answers_after_its_cost_and_says_what_it_is(
 
 
 def test_serve_tells_that_the_network_is_a_stand_in(root: Path) -> None:
-    command = [sys.executable, "-m", "pem_server", "serve", "--stand-in", "20:5"]
+    command = [sys.executable, "-m", "pem_server", "serve", "--stub-network", "20:5"]
     ports = [f"--{name}-port=0" for name in ("http", "grpc", "metrics")]
     serving = subprocess.Popen(
         [*command, *ports], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -75,12 +75,12 @@ def test_serve_tells_that_the_network_is_a_stand_in(root: Path) -> None:
         assert serving.stdout
         deadline = time.monotonic() + 120
         lines = []
-        while "STAND-IN" not in "".join(lines[-1:]) and time.monotonic() < deadline:
+        while "STUB" not in "".join(lines[-1:]) and time.monotonic() < deadline:
             lines.append(serving.stdout.readline())
             assert serving.poll() is None, serving.communicate()
-        assert "THE NETWORK IS A STAND-IN: 20 ms a batch and 5 ms an image" in lines[-1]
+        assert "THE NETWORK IS A STUB: 20 ms a batch and 5 ms an image" in lines[-1]
     finally:
         serving.terminate()
         _, log = serving.communicate(timeout=60)
-    assert "stand-in, NOT the network" in log
+    assert "stub, NOT the network" in log
     assert serving.returncode == 0

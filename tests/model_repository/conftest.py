@@ -1,6 +1,7 @@
 """Models as the Python backend imports them, ready to execute, and what goes in and comes out."""
 
 import importlib
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -11,9 +12,10 @@ import numpy as np
 import openvino
 import pytest
 import triton_python_backend_utils as pb_utils
-from google.protobuf import json_format, text_format
+from google.protobuf import json_format
 from PIL import Image
-from tritonclient.grpc import model_config_pb2
+
+from pem_server.model_config import read_model_config
 
 Load = Callable[..., ModuleType]
 
@@ -26,7 +28,7 @@ def _restore_pillow_limit(monkeypatch) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_openvino_core() -> Iterator[None]:
-    """The step has one for its process, see its processor.py, but each test loads the step anew."""
+    """The step keeps one for its process (cpu_features.py), but each test loads the step anew."""
     core = openvino.Core()
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(openvino, "Core", lambda: core)
@@ -66,8 +68,7 @@ def model_config(root) -> Callable[[str], dict[str, Any]]:
     """A model's configuration as the backend hands it over, without its defaults."""
 
     def read(model: str) -> dict[str, Any]:
-        text = (root / "model_repository" / model / "config.pbtxt").read_text()
-        config = text_format.Parse(text, model_config_pb2.ModelConfig())
+        config = read_model_config(root / "model_repository" / model)
         return json_format.MessageToDict(config, preserving_proto_field_name=True)
 
     return read
@@ -96,6 +97,59 @@ def request_of() -> Callable[..., pb_utils.InferenceRequest]:
     return make
 
 
+@pytest.fixture(scope="session")
+def png() -> Callable[[int, int], bytes]:
+    """A red image of width x height, as a file's bytes."""
+
+    def encode(width: int, height: int) -> bytes:
+        file = io.BytesIO()
+        Image.new("RGB", (width, height), (255, 0, 0)).save(file, "PNG")
+        return file.getvalue()
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def strings() -> Callable[..., np.ndarray]:
+    """Byte strings as the backend gives TYPE_STRING: (N, 1)."""
+    return lambda *items: np.array([[item] for item in items], dtype=object)
+
+
+@pytest.fixture(scope="session")
+def network_outputs() -> Callable[..., dict[str, np.ndarray]]:
+    """Tensors for pem_render: per image one query of class 20 that fills it, with this score."""
+
+    def make(*scores: float) -> dict[str, np.ndarray]:
+        count = len(scores)
+        every = np.zeros((count, 100), np.float32)
+        every[:, 0] = scores
+        return {
+            "class_ids": np.full((count, 100), 20, np.int32),
+            "scores": every,
+            "masks": np.zeros((count, 640, 640), np.uint8),
+            "geometry": np.array([[30, 40, 480, 640]] * count, np.int32),
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def clock() -> Callable[[int], np.ndarray]:
+    """(N, 2): pem_preprocess ran for half a second."""
+    return lambda count: np.array([[1.0, 1.5]] * count)
+
+
+@pytest.fixture(scope="session")
+def good_inputs(png, strings, network_outputs, clock) -> dict[str, dict[str, np.ndarray]]:
+    """The tensors of a good request of one image, by model."""
+    outputs = network_outputs(0.9)
+    return {
+        "pem_preprocess": {"image": strings(png(40, 30))},
+        "pem_postprocess": outputs | {"clock": clock(1)},
+        "pem_render": outputs,
+    }
+
+
 @pytest.fixture
 def arrays_of() -> Callable[[pb_utils.InferenceResponse], dict[str, np.ndarray]]:
     """The outputs of an answer that must not be an error."""
@@ -109,7 +163,7 @@ def arrays_of() -> Callable[[pb_utils.InferenceResponse], dict[str, np.ndarray]]
 
 @pytest.fixture(autouse=True)
 def series() -> Iterator[Callable[..., pb_utils.Series]]:
-    """What the models of one test told Prometheus: a series by its name and labels."""
+    """What the models of one test reported to Prometheus: a series by its name and labels."""
     registry = pb_utils.MetricFamily.registry
     registry.clear()
 
@@ -125,12 +179,11 @@ def outcomes(series) -> Callable[[str], dict[str, float]]:
     """The images of a step by outcome, those that occurred."""
 
     def read(step: str) -> dict[str, float]:
-        found = {
-            dict(labels)["outcome"]: each.total
-            for labels, each in pb_utils.MetricFamily.registry["pem_images_total"].items()
-            if dict(labels)["step"] == step
+        return {
+            dict(labels)["outcome"]: counter.total
+            for labels, counter in pb_utils.MetricFamily.registry["pem_images_total"].items()
+            if dict(labels)["step"] == step and counter.total
         }
-        return {outcome: images for outcome, images in found.items() if images}
 
     return read
 

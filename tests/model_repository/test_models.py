@@ -8,40 +8,15 @@ import pytest
 import triton_python_backend_utils as pb_utils
 from PIL import Image
 
-
-def png(width: int, height: int) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (width, height), (255, 0, 0)).save(file, "PNG")
-    return file.getvalue()
-
-
-def strings(*items: bytes) -> np.ndarray:
-    """(N, 1), as the backend gives TYPE_STRING."""
-    return np.array([[item] for item in items], dtype=object)
-
-
-def network_outputs(count: int = 1, score: float = 0.9) -> dict[str, np.ndarray]:
-    """What pem_network answers for one query that fills the image: class 20."""
-    scores = np.zeros((count, 100), np.float32)
-    scores[:, 0] = score
-    return {
-        "class_ids": np.full((count, 100), 20, np.int32),
-        "scores": scores,
-        "masks": np.zeros((count, 640, 640), np.uint8),
-        "geometry": np.array([[30, 40, 480, 640]] * count, np.int32),
-    }
-
-
-def clock(count: int = 1) -> np.ndarray:
-    return np.array([[1.0, 1.5]] * count)
+from pem_server.step_metrics import WaitingImages
 
 
 def code_of(response):
     return response.error().code()
 
 
-class StandInNetwork:
-    """Answers the first pixel's red value as the class of every query; counts its runs."""
+class StubNetwork:
+    """Returns the first pixel's red value as the class of every query; records its batches."""
 
     def __init__(self):
         self.batches = []
@@ -56,8 +31,8 @@ class StandInNetwork:
 @pytest.fixture
 def network(load_model):
     model = load_model("pem_network").TritonPythonModel()
-    model.network = StandInNetwork()
-    model.waiting = load_model("pem_network", "waiting_images").WaitingImages()
+    model.network = StubNetwork()
+    model.waiting = WaitingImages("test")
     return model
 
 
@@ -65,7 +40,9 @@ def images(*reds: int) -> np.ndarray:
     return np.stack([np.full((640, 640, 3), red, np.uint8) for red in reds])
 
 
-def test_preprocess_answers_good_requests_beside_bad_ones(start_model, request_of, arrays_of):
+def test_preprocess_answers_good_requests_beside_bad_ones(
+    start_model, request_of, arrays_of, png, strings
+):
     model = start_model("pem_preprocess")
 
     first, bad, second = model.execute(
@@ -77,12 +54,13 @@ def test_preprocess_answers_good_requests_beside_bad_ones(start_model, request_o
     )
 
     assert code_of(bad) == pb_utils.TritonError.INVALID_ARG
-    assert bad.error().message().startswith("image must be a whole JPEG, PNG, WebP or BMP file")
     assert arrays_of(first)["geometry"].tolist() == [[30, 40, 480, 640]]
     assert arrays_of(second)["geometry"].tolist() == [[20, 10, 640, 320]]
 
 
-def test_preprocess_answers_a_batch_in_one_request(start_model, request_of, arrays_of):
+def test_preprocess_answers_a_batch_in_one_request(
+    start_model, request_of, arrays_of, png, strings
+):
     model = start_model("pem_preprocess")
 
     outputs, alone = (
@@ -105,7 +83,7 @@ def test_preprocess_answers_a_batch_in_one_request(start_model, request_of, arra
 
 
 def test_preprocess_takes_its_limits_from_the_configuration(
-    load_model, model_config, request_of, arrays_of
+    load_model, model_config, request_of, arrays_of, png, strings
 ):
     config = model_config("pem_preprocess")
     config["parameters"]["max_image_pixels"]["string_value"] = "100"
@@ -117,18 +95,20 @@ def test_preprocess_takes_its_limits_from_the_configuration(
     )
 
     assert arrays_of(small)["geometry"].tolist() == [[10, 10, 640, 640]]
-    assert "at most 100 pixels" in large.error().message()
+    assert "100 pixels" in large.error().message()
 
 
-def test_postprocess_answers_good_requests_beside_bad_ones(start_model, request_of, arrays_of):
+def test_postprocess_answers_good_requests_beside_bad_ones(
+    start_model, request_of, arrays_of, network_outputs, clock
+):
     model = start_model("pem_postprocess")
 
     first, bad, second = model.execute(
         [
-            request_of(**network_outputs(), clock=clock()),
-            request_of(**network_outputs(), clock=clock(), threshold=np.full((1, 1), np.nan)),
+            request_of(**network_outputs(0.9), clock=clock(1)),
+            request_of(**network_outputs(0.9), clock=clock(1), threshold=np.full((1, 1), np.nan)),
             request_of(
-                **network_outputs(2),
+                **network_outputs(0.9, 0.9),
                 clock=clock(2),
                 threshold=np.array([[0.1], [0.95]], np.float32),
             ),
@@ -136,7 +116,7 @@ def test_postprocess_answers_good_requests_beside_bad_ones(start_model, request_
     )
 
     assert code_of(bad) == pb_utils.TritonError.INVALID_ARG
-    assert bad.error().message().startswith("threshold must be a number from 0 to 1, got nan")
+    assert "threshold" in bad.error().message()
     [[answer]] = arrays_of(first)["detections"]
     [detection] = json.loads(answer)["detections"]
     assert (detection["label"], detection["bbox"]) == ("car", [0, 0, 40, 30])
@@ -146,20 +126,22 @@ def test_postprocess_answers_good_requests_beside_bad_ones(start_model, request_
     assert [len(json.loads(item)["detections"]) for item in both[:, 0]] == [1, 0]
 
 
-def test_render_answers_good_requests_beside_bad_ones(start_model, request_of, arrays_of):
+def test_render_answers_good_requests_beside_bad_ones(
+    start_model, request_of, arrays_of, network_outputs
+):
     model = start_model("pem_render")
 
     first, bad, second = model.execute(
         [
-            request_of(**network_outputs()),
-            request_of(**network_outputs(), threshold=np.full((1, 1), 2.0)),
-            request_of(**network_outputs(2)),
+            request_of(**network_outputs(0.9)),
+            request_of(**network_outputs(0.9), threshold=np.full((1, 1), 2.0)),
+            request_of(**network_outputs(0.9, 0.9)),
         ]
     )
 
     assert code_of(bad) == pb_utils.TritonError.INVALID_ARG
-    [[png]] = arrays_of(first)["segmentation"]
-    image = Image.open(io.BytesIO(png))
+    [[encoded]] = arrays_of(first)["segmentation"]
+    image = Image.open(io.BytesIO(encoded))
     assert (image.size, image.getextrema()) == ((40, 30), (21, 21))
     assert arrays_of(second)["segmentation"].shape == (2, 1)
 
@@ -214,32 +196,26 @@ def test_a_failing_network_answers_every_request_without_a_traceback(
 
     for response in responses:
         assert code_of(response) == pb_utils.TritonError.INTERNAL
-        assert response.error().message() == "pem_network failed; the reason is in the server's log"
+        assert "pem_network" in response.error().message()
+        assert "secret" not in response.error().message()
     assert "out of paper" in logged_errors[0]
 
 
-def test_a_missing_graph_is_one_sentence(load_model, model_config, monkeypatch, tmp_path):
+def test_a_missing_graph_is_an_error_with_its_path(load_model, model_config, monkeypatch, tmp_path):
     module = load_model("pem_network")
     monkeypatch.setattr(module, "__file__", str(tmp_path / "model.py"))
     model = module.TritonPythonModel()
 
-    with pytest.raises(pb_utils.TritonModelException, match=r"must lie at .*; make it with ./run"):
+    with pytest.raises(pb_utils.TritonModelException, match=r"model\.onnx.*\./run export"):
         model.initialize({"model_config": json.dumps(model_config("pem_network"))})
 
 
-REQUESTS = {
-    "pem_preprocess": {"image": strings(png(40, 30))},
-    "pem_postprocess": network_outputs() | {"clock": clock()},
-    "pem_render": network_outputs(),
-}
-
-
-@pytest.mark.parametrize("name", REQUESTS)
-def test_cancelled_requests_cost_nothing(start_model, request_of, arrays_of, name):
+@pytest.mark.parametrize("name", ["pem_preprocess", "pem_postprocess", "pem_render"])
+def test_cancelled_requests_cost_nothing(start_model, request_of, arrays_of, good_inputs, name):
     model = start_model(name)
 
     cancelled, other = model.execute(
-        [request_of(**REQUESTS[name], cancelled=True), request_of(**REQUESTS[name])]
+        [request_of(**good_inputs[name], cancelled=True), request_of(**good_inputs[name])]
     )
 
     assert code_of(cancelled) == pb_utils.TritonError.CANCELLED
@@ -251,7 +227,15 @@ def test_cancelled_requests_cost_nothing(start_model, request_of, arrays_of, nam
     [("pem_preprocess", "prepare"), ("pem_postprocess", "detect"), ("pem_render", "render")],
 )
 def test_a_failure_of_ours_is_logged_and_answered_without_a_traceback(
-    load_model, model_config, request_of, arrays_of, monkeypatch, logged_errors, name, function
+    load_model,
+    model_config,
+    request_of,
+    arrays_of,
+    good_inputs,
+    monkeypatch,
+    logged_errors,
+    name,
+    function,
 ):
     module = load_model(name)
     model = module.TritonPythonModel()
@@ -267,10 +251,11 @@ def test_a_failure_of_ours_is_logged_and_answered_without_a_traceback(
 
     monkeypatch.setattr(module, function, fails_first)
 
-    failed, other = model.execute([request_of(**REQUESTS[name]) for _ in range(2)])
+    failed, other = model.execute([request_of(**good_inputs[name]) for _ in range(2)])
 
     assert code_of(failed) == pb_utils.TritonError.INTERNAL
-    assert failed.error().message() == f"{name} failed; the reason is in the server's log"
+    assert name in failed.error().message()
+    assert "secret" not in failed.error().message()
     assert "a bug in /secret/path" in logged_errors[0]
     assert "Traceback" in logged_errors[0]
     assert arrays_of(other)

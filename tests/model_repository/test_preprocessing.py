@@ -1,3 +1,5 @@
+"""Every kind of image file becomes the network's input or an error of one line."""
+
 import io
 import random
 import struct
@@ -39,7 +41,7 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + checksum + b"\0\0\0\x09IDAT"
 
 
-def grey16(*values: int) -> Image.Image:
+def gray16(*values: int) -> Image.Image:
     return Image.fromarray(np.array([values], np.uint16))
 
 
@@ -67,7 +69,7 @@ def palette_image() -> Image.Image:
         (encoded(Image.new("L", (1, 1), 77), "PNG"), [(77, 77, 77)]),
         (encoded(Image.new("1", (1, 1), 1), "BMP"), [WHITE]),
         (
-            encoded(grey16(0, 256, 257, 32767, 65535), "PNG"),
+            encoded(gray16(0, 256, 257, 32767, 65535), "PNG"),
             [(v,) * 3 for v in (0, 1, 1, 127, 255)],
         ),
         (
@@ -88,7 +90,7 @@ def test_every_kind_of_pixel_becomes_rgb(preprocessing, limits, data, pixels):
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("progressive", [False, True])
-def test_jpegs_of_every_colour_space_become_rgb(preprocessing, limits, mode, progressive):
+def test_jpegs_of_every_color_space_become_rgb(preprocessing, limits, mode, progressive):
     data = encoded(Image.new("RGB", (8, 8), (200, 200, 200)).convert(mode), "JPEG")
 
     image, _ = preprocessing.decode(data, limits)
@@ -123,37 +125,36 @@ def test_exif_orientation_is_undone(preprocessing, limits, kind, orientation):
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0MM\0*", b"\xff" * 50])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_a_good_image_with_damaged_exif_is_taken_as_it_lies(preprocessing, limits, kind, exif):
+def test_damaged_exif_is_no_reason_to_refuse_a_good_image(preprocessing, limits, kind, exif):
     assert preprocessing.decode(encoded(noise(), kind, exif=exif), limits)[1] == (23, 37)
 
 
 @pytest.mark.parametrize(
-    ("data", "sentence"),
+    ("data", "part"),
     [
-        (b"", "image must not be empty, but 0 bytes arrived"),
-        (b"a street with cars", "these 18 bytes cannot be decoded"),
-        (b"\0" * 1000, "these 1,000 bytes cannot be decoded"),
-        (encoded(noise(), "GIF"), "image must be a whole JPEG, PNG, WebP or BMP file"),
-        (encoded(noise(), "TIFF"), "image must be a whole JPEG, PNG, WebP or BMP file"),
+        (b"", "0 bytes"),
+        (b"a street with cars", "18 bytes"),
+        (b"\0" * 1000, "1,000 bytes"),
+        (encoded(noise(), "GIF"), "JPEG, PNG, WebP or BMP"),
+        (encoded(noise(), "TIFF"), "JPEG, PNG, WebP or BMP"),
         (encoded(noise(), "JPEG")[:600], "cannot be decoded"),
         (encoded(noise(), "PNG")[:600], "cannot be decoded"),
         (encoded(noise(), "WEBP")[:600], "cannot be decoded"),
         (encoded(noise(), "BMP")[:600], "cannot be decoded"),
         (encoded(noise(), "BMP").replace(b"\x25\0\0\0", bytes(4), 1), "cannot be decoded"),
         (png_header(0, 5), "cannot be decoded"),
-        (png_header(30_000, 30_000), "its header says 30,000 x 30,000; scale it down"),
-        (png_header(1001, 1000), "at most 1,000,000 pixels"),
-        (png_header(65_536, 1), "65,535 a side, but its header says 65,536 x 1"),
-        (b"\xff" * 100_001, "at most 100,000 bytes, but 100,001 arrived"),
+        (png_header(30_000, 30_000), "30,000 x 30,000"),
+        (png_header(1001, 1000), "1,000,000 pixels"),
+        (png_header(65_536, 1), "65,536 x 1"),
+        (b"\xff" * 100_001, "100,001"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_no_usable_image_gets_a_sentence(preprocessing, limits, data, sentence):
+def test_what_is_no_usable_image_is_refused_in_one_line(preprocessing, limits, data, part):
     with pytest.raises(preprocessing.ImageError) as caught:
         preprocessing.decode(data, limits)
 
-    assert sentence in str(caught.value)
-    assert str(caught.value).startswith("image must ")
+    assert part in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -169,7 +170,7 @@ def test_a_jpeg_with_endless_scans_is_refused(preprocessing, limits):
     data = encoded(noise(), "JPEG", progressive=True)
     last_scan = data[data.rindex(b"\xff\xda") : -2]
 
-    with pytest.raises(preprocessing.ImageError, match="at most 100 scans"):
+    with pytest.raises(preprocessing.ImageError, match="100 scans"):
         preprocessing.decode(data[:-2] + last_scan * 100 + data[-2:], limits)
     assert preprocessing.decode(data[:-2] + last_scan * 10 + data[-2:], limits)
 
@@ -222,7 +223,7 @@ def mutations(data: bytes, count: int) -> list[bytes]:
         encoded(noise(), "MPO", save_all=True, append_images=[noise()]),
         encoded(noise(), "PNG"),
         encoded(noise().convert("P"), "PNG", transparency=3),
-        encoded(grey16(*range(0, 65536, 999)), "PNG"),
+        encoded(gray16(*range(0, 65536, 999)), "PNG"),
         encoded(noise(), "PNG", save_all=True, append_images=[ImageOps.invert(noise())]),
         encoded(noise(), "WEBP"),
         encoded(noise().convert("RGBA"), "WEBP", lossless=True),
@@ -232,7 +233,7 @@ def mutations(data: bytes, count: int) -> list[bytes]:
     ],
     ids=lambda data: f"{data[:4]!r} {len(data)} bytes",
 )
-def test_damaged_files_give_an_image_or_a_sentence(preprocessing, limits, data):
+def test_a_damaged_file_is_decoded_or_refused(preprocessing, limits, data):
     assert preprocessing.prepare([data], limits, 64)
     refused = 0
     for damaged in mutations(data, 300):
@@ -351,10 +352,8 @@ def test_images_of_one_request_are_prepared_as_if_alone(preprocessing, limits):
 def test_the_place_of_a_bad_image_is_named_when_there_are_several(preprocessing, limits):
     good = encoded(noise(), "PNG")
 
-    with pytest.raises(preprocessing.ImageError, match=r"^image 1 of 3 \(counted from 0\): image"):
+    with pytest.raises(preprocessing.ImageError, match=r"^image 1 of 3 "):
         preprocessing.prepare([good, b"bad", good], limits, 64)
-    with pytest.raises(preprocessing.ImageError, match=r"^image must be"):
-        preprocessing.prepare([b"bad"], limits, 64)
 
 
 def test_no_images_are_prepared_as_none(preprocessing, limits):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from pem_server import TritonServer, free_ports
-from pem_server.stub_network import Cost, stand_in_repository
+from pem_server.stub_network import Cost, stub_repository
 
 FASTER = 10  # every duration of the rules, the scrape interval included, is divided by this
 COST = Cost(fixed_ms=400, per_image_ms=50)  # 2 images a second alone, 10 in full batches
@@ -73,7 +73,7 @@ def stack(
     binary = _found("prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
     with (
-        stand_in_repository(root / "model_repository", COST) as repository,
+        stub_repository(root / "model_repository", COST) as repository,
         TritonServer(repository) as server,
     ):
         server.wait_until_ready()

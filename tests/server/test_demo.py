@@ -1,12 +1,13 @@
-"""`./run demo` and the options of `./run serve`: what goes wrong is told before a server starts."""
+"""`./run demo` and the options of `./run serve`: mistakes are reported before a server starts."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pem_server import cli, demo
+from pem_server.checkout import MODEL_REPOSITORY
 
-COMPLETE = (cli.REPOSITORY / "pem_network" / "1" / "model.onnx").is_file()
+COMPLETE = (MODEL_REPOSITORY / "pem_network" / "1" / "model.onnx").is_file()
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def no_server(monkeypatch):
 
 
 def broken_images(folder):
-    """Files that are no image, with words of their sentence."""
+    """Files that are no image, with a part of the message."""
     (folder / "empty.jpg").touch()
     (folder / "text.jpg").write_text("no image")
     whole = folder / "whole.png"
@@ -34,20 +35,20 @@ def broken_images(folder):
     return [
         (folder / "absent.jpg", "No such file"),
         (folder, "Is a directory"),
-        (folder / "empty.jpg", "no image"),
-        (folder / "text.jpg", "no image"),
+        (folder / "empty.jpg", "not an image"),
+        (folder / "text.jpg", "not an image"),
         (folder / "cut.png", "cut.png"),
     ]
 
 
 @pytest.mark.usefixtures("no_server")
 def test_a_broken_image_is_one_line_and_no_server_is_started(tmp_path, capsys):
-    for path, words in broken_images(tmp_path):
+    for path, part in broken_images(tmp_path):
         assert cli.main(["demo", str(path), "--output", str(tmp_path / "overlay.png")]) == 1
-        told = capsys.readouterr().err
-        assert str(path) in told
-        assert words in told
-        assert told.count("\n") == 1
+        message = capsys.readouterr().err
+        assert str(path) in message
+        assert part in message
+        assert message.count("\n") == 1
 
 
 def test_a_good_image_has_no_problem(image):
@@ -59,9 +60,9 @@ def test_a_good_image_has_no_problem(image):
 def test_an_output_that_cannot_be_written_is_one_line(image, output, capsys):
     target = image.parent / output
     assert cli.main(["demo", str(image), "--output", str(target)]) == 1
-    told = capsys.readouterr().err
-    assert str(target) in told
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert str(target) in message
+    assert message.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,7 @@ def test_an_output_that_cannot_be_written_is_one_line(image, output, capsys):
         ["serve", "--metrics-port", "http"],
         ["demo", "--threshold", "1.5"],
         ["demo", "--threshold", "nan"],
+        ["serve", "--stub-network", "20"],
         ["demo", "--threshold", "half"],
         [],
     ],
@@ -82,16 +84,24 @@ def test_wrong_options_are_refused(arguments, capsys):
     assert "error" in capsys.readouterr().err
 
 
+def test_the_old_name_of_the_stub_network_is_accepted(monkeypatch, capsys):
+    costs = []
+    monkeypatch.setattr("pem_server.cli._serve", lambda options: costs.append(options.stub_network))
+    cli.main(["serve", "--stand-in", "20:5"])
+    assert costs == [(20, 5)]
+    assert "--stub-network" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not COMPLETE, reason="the network is missing: ./run export makes it")
 def test_the_demo_prints_what_it_found_and_writes_both_images(tmp_path, capsys):
     with Image.open(cli.EXAMPLE) as example:
         size = example.size
     overlay = tmp_path / "new folder" / "found.png"
     assert cli.main(["demo", "--output", str(overlay)]) == 0
-    told = capsys.readouterr()
-    for words in ("label", "score", "share", "preprocess", "inference", "round trip", str(overlay)):
-        assert words in told.out
-    assert "ready after" in told.err
+    out, err = capsys.readouterr()
+    for part in ("label", "score", "share", "preprocess", "inference", "round trip", str(overlay)):
+        assert part in out
+    assert "ready after" in err
     for path in (overlay, overlay.with_name("found-segmentation.png")):
         with Image.open(path) as written:
             assert written.size == size

@@ -26,7 +26,7 @@ output [{ name: "text" data_type: TYPE_STRING dims: [1] }]
 instance_group [{ kind: KIND_CPU count: 1 }]
 """
 
-# Answers with what the server made of the step's surroundings.
+# Answers with the environment in which the server runs the step.
 MODEL = """
 import json, os, sys
 import numpy as np
@@ -35,8 +35,8 @@ import triton_python_backend_utils as pb_utils
 class TritonPythonModel:
     def execute(self, requests):
         pb_utils.Logger.log_warn("a warning of the step")
-        told = json.dumps([sys.prefix, os.listdir(), os.environ["OMP_NUM_THREADS"]])
-        tensor = pb_utils.Tensor("text", np.array([[told.encode()]], dtype=object))
+        seen = json.dumps([sys.prefix, os.listdir(), os.environ["OMP_NUM_THREADS"]])
+        tensor = pb_utils.Tensor("text", np.array([[seen.encode()]], dtype=object))
         return [pb_utils.InferenceResponse([tensor]) for _ in requests]
 """
 
@@ -58,7 +58,7 @@ CTRL_C = b"\x03"
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A repository with one step; scratch folders go beside it, so that a test can see its own."""
+    """A repository with one step; scratch folders are next to it, so that a test sees its own."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
@@ -66,7 +66,7 @@ def repository(tmp_path, monkeypatch):
     return make_repository(tmp_path / "repository", MODEL)
 
 
-def test_a_server_answers_from_a_clean_surrounding_and_leaves_nothing(repository):
+def test_a_server_runs_its_steps_in_a_clean_environment_and_leaves_nothing(repository):
     lines = []
     with TritonServer(repository, on_log=lines.append) as server:
         server.wait_until_ready()
@@ -76,12 +76,12 @@ def test_a_server_answers_from_a_clean_surrounding_and_leaves_nothing(repository
         assert (prefix, working_folder, threads) == (sys.prefix, [], "1")
         assert any("a warning of the step" in line for line in lines)
         assert get(server.metrics_port, "/metrics").startswith("# HELP nv_")
-    assert any("Signal (15)" in line for line in lines)  # it was asked politely
+    assert any("Signal (15)" in line for line in lines)  # a graceful stop
     assert leftovers(repository, names) == []
     assert not server.is_running()
 
 
-def test_a_client_that_stays_connected_cannot_make_a_stop_leave_something(repository):
+def test_a_stop_with_a_connected_client_leaves_nothing(repository):
     with TritonServer(repository, exit_timeout_s=1) as server:
         server.wait_until_ready()
         names = scratch_names(repository)
@@ -113,12 +113,12 @@ def test_ctrl_c_in_a_program_kills_instead_of_waiting_for_requests(repository):
     assert leftovers(repository, names) == []
 
 
-def test_a_server_that_dies_is_told_and_leaves_nothing(repository):
+def test_a_server_that_dies_is_reported_and_leaves_nothing(repository):
     with TritonServer(repository) as server:
         server.wait_until_ready()
         names = scratch_names(repository)
         os.kill(process_of(repository, "/tritonserver"), signal.SIGKILL)
-        with pytest.raises(LocalServerError, match=r"ended by itself \(exit code 137\)"):
+        with pytest.raises(LocalServerError, match="137"):
             server.wait()
     assert leftovers(repository, names) == []
 
@@ -142,29 +142,28 @@ def test_a_launcher_that_is_killed_leaves_nothing(repository):
     assert wait_for_nothing(repository, names) == []
 
 
-def test_a_repository_that_does_not_load_is_one_sentence(tmp_path, repository):
+def test_a_repository_that_does_not_load_is_one_line(tmp_path, repository):
     refusing = make_repository(tmp_path / "refusing", REFUSING)
     server = TritonServer(refusing)
     with pytest.raises(LocalServerError) as raised, server:
         server.wait_until_ready()
-    sentence = str(raised.value)
-    assert "pem_network: FileNotFoundError: the graph is not there" in sentence
-    assert "\n" not in sentence
+    assert "pem_network: FileNotFoundError: the graph is not there" in str(raised.value)
+    assert "\n" not in str(raised.value)
     assert leftovers(refusing, scratch_names(repository)) == []
 
 
-def test_a_model_that_loads_for_too_long_is_told(tmp_path, repository):
+def test_a_model_that_loads_for_too_long_is_an_error(tmp_path, repository):
     slow = make_repository(tmp_path / "slow", SLOW)
     server = TritonServer(slow)
-    with pytest.raises(LocalServerError, match="not ready after 1 s"), server:
+    with pytest.raises(LocalServerError, match="1 s"), server:
         server.wait_until_ready(timeout_s=1)
     assert leftovers(slow, scratch_names(repository)) == []
 
 
-def test_a_taken_port_is_one_sentence_with_the_option(repository):
+def test_a_port_in_use_is_refused_with_its_option(repository):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(LocalServerError, match=rf"^Port {port} .* with --grpc-port\.$"):
+        with pytest.raises(LocalServerError, match=rf"{port}.*--grpc-port"):
             TritonServer(repository, grpc_port=port).start()
     assert scratch_names(repository) == []
 
@@ -172,7 +171,7 @@ def test_a_taken_port_is_one_sentence_with_the_option(repository):
 @pytest.mark.parametrize(
     ("ending", "code"), [("ctrl-c", 0), ("ctrl-c twice", 130), ("SIGTERM", 0), ("SIGHUP", 0)]
 )
-def test_the_serve_command_stops_when_told_and_leaves_nothing(repository, ending, code):
+def test_the_serve_command_stops_on_a_signal_and_leaves_nothing(repository, ending, code):
     terminal, serve = serve_in_terminal(repository)
     with serve:
         read_until(terminal, "stop ")
@@ -191,7 +190,7 @@ def test_the_serve_command_stops_when_told_and_leaves_nothing(repository, ending
 
 
 def make_repository(folder, source):
-    """A repository with one step, complete as far as the look before the start goes."""
+    """A repository with one step, complete for the checks before the start."""
     version = folder / "pem_network" / "1"
     version.mkdir(parents=True)
     (version.parent / "config.pbtxt").write_text(CONFIG)
@@ -215,7 +214,7 @@ def infer(port):
 
 
 def serve_in_terminal(repository):
-    """Start the command as the foreground program of a terminal of its own."""
+    """Start the command in the foreground of a terminal of its own."""
     terminal, other_end = pty.openpty()
     take_terminal = (
         "import fcntl, os, sys, termios\n"
@@ -251,7 +250,7 @@ def regions(names):
 
 
 def processes(repository):
-    """The command lines by number of all that runs on behalf of this test."""
+    """The command lines of all processes of this test, by process id."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has just ended
@@ -276,8 +275,8 @@ def leftovers(repository, names):
 
 
 def wait_for_nothing(repository, names):
-    """Nobody waits for the clean-up after a launcher that is gone: look for ten seconds."""
-    for _ in range(100):
+    """Nobody waits for the clean-up after a killed launcher: poll for up to a minute."""
+    for _ in range(600):
         if not leftovers(repository, names):
             break
         time.sleep(0.1)

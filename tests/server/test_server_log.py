@@ -1,8 +1,8 @@
-"""What a person sees of the server's log, and how a failed start is put into words."""
+"""Which lines of the server's log a person sees, and the reason of a failed start."""
 
 import pytest
 
-from pem_server.server_log import Reporter, causes, last_words, plain
+from pem_server.server_log import Reporter, causes, last_error, plain
 
 STAMP = "1122 18:28:21.114631 5092"
 TRACEBACK = r"\n\nAt:\n  /models/echo/1/model.py(7): initialize\n"
@@ -67,21 +67,21 @@ CAUSES = [
 ]
 
 
-@pytest.mark.parametrize(("lines", "told"), CAUSES)
-def test_a_failed_start_is_told_by_its_first_causes(lines, told):
-    assert causes(lines) == told
+@pytest.mark.parametrize(("lines", "reason"), CAUSES)
+def test_a_failed_start_is_explained_by_its_first_causes(lines, reason):
+    assert causes(lines) == reason
 
 
-LAST_WORDS = [
+LAST_ERRORS = [
     ([], ""),
     ([f'I{STAMP} x.cc:1] "fine"', "Signal (15) received."], ""),
     ([f'W{STAMP} x.cc:1] "first"', f'E{STAMP} x.cc:1] "the end.\\nAt: x"', ""], "the end"),
 ]
 
 
-@pytest.mark.parametrize(("lines", "told"), LAST_WORDS)
-def test_last_words_are_the_last_warning_or_error(lines, told):
-    assert last_words(lines) == told
+@pytest.mark.parametrize(("lines", "reason"), LAST_ERRORS)
+def test_the_last_error_is_the_last_warning_or_error(lines, reason):
+    assert last_error(lines) == reason
 
 
 def test_nothing_is_shown_before_the_server_is_ready_and_everything_after():

@@ -22,7 +22,7 @@ from PIL import Image
 
 from pem_client import Client, InvalidRequest, Overloaded
 from pem_server import TritonServer
-from pem_server.stub_network import Cost, stand_in_repository
+from pem_server.stub_network import Cost, stub_repository
 
 Read = dict[str, float]  # series as Prometheus reads them -> value
 
@@ -35,7 +35,7 @@ NETWORK = 'model="pem_network"'
 def server(root: Path) -> Iterator[TritonServer]:
     """A server with a stand-in network that takes 80 ms an image, for these counters alone."""
     with (
-        stand_in_repository(root / "model_repository", Cost(0, 80)) as repository,
+        stub_repository(root / "model_repository", Cost(0, 80)) as repository,
         TritonServer(repository) as server,
     ):
         server.wait_until_ready()
@@ -45,7 +45,7 @@ def server(root: Path) -> Iterator[TritonServer]:
 @pytest.fixture(scope="module")
 def decoding_server(root: Path) -> Iterator[TritonServer]:
     """A server that refuses before decoding, with three processes there, as on a T4."""
-    with stand_in_repository(root / "model_repository", Cost(0, 1)) as repository:
+    with stub_repository(root / "model_repository", Cost(0, 1)) as repository:
         decoding = repository / "pem_preprocess"
         shutil.copy(decoding / "configs" / "t4.pbtxt", decoding / "config.pbtxt")
         _replace(decoding / "config.pbtxt", "max_queue_size: 64", "max_queue_size: 4")
@@ -352,7 +352,7 @@ class WithoutMetrics(TritonServer):
 
 def test_a_server_without_metrics_answers_all_the_same(root: Path) -> None:
     with (
-        stand_in_repository(root / "model_repository", Cost(0, 1)) as repository,
+        stub_repository(root / "model_repository", Cost(0, 1)) as repository,
         WithoutMetrics(repository) as server,
     ):
         server.wait_until_ready()

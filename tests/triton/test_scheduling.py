@@ -15,7 +15,7 @@ from PIL import Image
 
 from pem_client import Client, DeadlineExceeded, Overloaded
 from pem_server import TritonServer
-from pem_server.stub_network import Cost, stand_in_repository
+from pem_server.stub_network import Cost, stub_repository
 
 
 def statistics(server: TritonServer, model: str) -> tuple[int, int]:
@@ -60,7 +60,7 @@ def ask_at_once(server: TritonServer, images: list[Image.Image]) -> list[object]
 def batching_server(root: Path) -> Iterator[TritonServer]:
     """A server whose network batches, as on a T4: a stand-in that takes 50 ms a run."""
     with (
-        stand_in_repository(root / "model_repository", Cost(50, 0)) as repository,
+        stub_repository(root / "model_repository", Cost(50, 0)) as repository,
         TritonServer(repository) as server,
     ):
         server.wait_until_ready()

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from pem_server.step_metrics import WaitingImages
+
 from .inference import OUTPUTS, Network
-from .waiting_images import WaitingImages
 
 
 class TritonPythonModel:
@@ -20,16 +21,16 @@ class TritonPythonModel:
             self.network = Network(Path(__file__).with_name("model.onnx"), threads, precision)
         except (FileNotFoundError, ValueError) as error:
             raise pb_utils.TritonModelException(str(error)) from None
-        self.waiting = WaitingImages()
+        self.waiting = WaitingImages("pem_network continues without counting what waits")
         pb_utils.Logger.log_info(f"pem_network computes in {self.network.precision}")
 
     def execute(self, requests):
-        self.waiting.take(sum(len(_images(request)) for request in requests))
-        wanted = [request for request in requests if not request.is_cancelled()]
-        answers = dict(zip(map(id, wanted), self._respond(wanted), strict=True))
-        self.waiting.done()
+        self.waiting.remove(sum(len(_images(request)) for request in requests))
+        active = [request for request in requests if not request.is_cancelled()]
+        responses = dict(zip(map(id, active), self._respond(active), strict=True))
+        self.waiting.batch_done()
         cancelled = ("the request was cancelled", pb_utils.TritonError.CANCELLED)
-        return [answers.get(id(request)) or _failure(*cancelled) for request in requests]
+        return [responses.get(id(request)) or _failure(*cancelled) for request in requests]
 
     def _respond(self, requests):
         if not requests:
@@ -39,7 +40,7 @@ class TritonPythonModel:
             outputs = self.network(np.concatenate(images))
             ends = np.cumsum([len(batch) for batch in images])[:-1]
             split = (np.split(output, ends) for output in outputs)
-            return [_response(own) for own in zip(*split, strict=True)]
+            return [_response(arrays) for arrays in zip(*split, strict=True)]
         except Exception:
             pb_utils.Logger.log_error(traceback.format_exc())
             sentence = "pem_network failed; the reason is in the server's log"

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .detection_measures import DetectionMeasures
-from .postprocessing import InputError, detect, to_json
+from pem_server.step_inputs import InputError
+from pem_server.step_metrics import DETECTIONS, POSTPROCESS_SECONDS, StepMetrics
+
+from .postprocessing import detect, to_json
 
 MODEL_FOLDER = Path(__file__).parents[1]
 
@@ -19,16 +21,16 @@ class TritonPythonModel:
         parameters = json.loads(args["model_config"])["parameters"]
         self.max_pixels = int(parameters["max_image_pixels"]["string_value"])
         self.labels = (MODEL_FOLDER / "labels.txt").read_text(encoding="utf-8").splitlines()
-        self.measures = DetectionMeasures()
+        self.metrics = StepMetrics("postprocess", POSTPROCESS_SECONDS, DETECTIONS)
 
     def execute(self, requests):
         responses = [self._respond(request) for request in requests]
-        self.measures.send()
+        self.metrics.send()
         return responses
 
     def _respond(self, request):
         if request.is_cancelled():
-            self.measures.add("cancelled")
+            self.metrics.count("cancelled")
             return _failure("the request was cancelled", pb_utils.TritonError.CANCELLED)
         count = 1  # until the request says how many
         try:
@@ -37,22 +39,25 @@ class TritonPythonModel:
             clocks = tensors.pop("clock")  # (N, 2)
             count = len(clocks)
             tensors.setdefault("threshold", None)
-            found = detect(**tensors, labels=self.labels, max_pixels=self.max_pixels)
+            images = detect(**tensors, labels=self.labels, max_pixels=self.max_pixels)
             end = time.monotonic()
             answers = [
                 [to_json(detections, start, prepared, arrival, end)]
-                for detections, (start, prepared) in zip(found, clocks.tolist(), strict=True)
+                for detections, (start, prepared) in zip(images, clocks.tolist(), strict=True)
             ]
             response = pb_utils.InferenceResponse(
                 [pb_utils.Tensor("detections", np.array(answers, dtype=object))]  # (N, 1)
             )
-            self.measures.add_found(found, time.monotonic() - arrival)
+            seconds = (time.monotonic() - arrival) / max(1, count)
+            self.metrics.count("ok", count)
+            self.metrics.observe(POSTPROCESS_SECONDS, [seconds] * count)
+            self.metrics.observe(DETECTIONS, map(len, images))
             return response
         except InputError as error:
-            self.measures.add("bad_request", count)
+            self.metrics.count("bad_request", count)
             return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception:
-            self.measures.add("failed", count)
+            self.metrics.count("failed", count)
             pb_utils.Logger.log_error(traceback.format_exc())
             return _failure(
                 "pem_postprocess failed; the reason is in the server's log",

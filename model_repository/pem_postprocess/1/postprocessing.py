@@ -1,7 +1,7 @@
 """From the network's index map to the detections of one image, as JSON.
 
-Letters: Q queries, S side of the (S, S) index map. Nothing of the image's size is made but the
-lines of each mask's PNG, and no (Q, S, S) array at all.
+Letters: Q queries, S side of the (S, S) index map. The only arrays of the image's size are the
+lines of each mask's PNG; no (Q, S, S) array exists.
 """
 
 import base64
@@ -15,23 +15,24 @@ from typing import TypedDict
 import numpy as np
 import numpy.typing as npt
 
-DEFAULT_THRESHOLD = 0.5  # the model card's
+from pem_server.step_inputs import (
+    check_class_ids,
+    check_threshold,
+    for_each_image,
+    map_indices,
+    thresholds_of,
+)
 
 UInt8Array = npt.NDArray[np.uint8]
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
 
-# PNG's filters of a line: as it is, or as the difference to the line above
-AS_IT_IS, TO_LINE_ABOVE = 0, 2
-
-
-class InputError(ValueError):
-    """The client sent a value that cannot be used; the text is a sentence for the client."""
+FILTER_NONE, FILTER_UP = 0, 2  # PNG's filters of a line: as it is; less the line above
 
 
 class Detection(TypedDict):
-    """One found segment, in pixels of the original image."""
+    """One segment, in pixels of the original image."""
 
     bbox: list[int]  # x1, y1, x2, y2; the last two exclusive
     conf: float
@@ -42,16 +43,16 @@ class Detection(TypedDict):
 
 @dataclass(frozen=True)
 class View:
-    """How an image of height x width shows the map: which rows, and which column each pixel.
+    """Which rows and columns of the map an image of height x width shows.
 
-    R counts the rows of the map that the image shows.
+    R counts those rows: a small image skips some, a large one repeats them.
     """
 
     height: int
     width: int
     rows: Int64Array  # (R,) rows of the map, ascending
     top: Int64Array  # (R + 1,) first pixel row of each shown map row, then the height
-    columns: Int64Array  # (width,) column of the map that each pixel column reads
+    columns: Int64Array  # (width,) column of the map that each pixel column shows
 
 
 def detect(
@@ -68,57 +69,20 @@ def detect(
     `class_ids` (N, Q), `scores` (N, Q), `masks` (N, S, S), `geometry` (N, 4), `threshold` (N, 1).
     Raises InputError for the first item that cannot be used, naming its place when N > 1.
     """
-    thresholds = [DEFAULT_THRESHOLD] * len(scores) if threshold is None else threshold[:, 0]
-    found = []
-    for index, limit in enumerate(thresholds):
-        try:
-            check_threshold(limit)
-            view = view_of(masks[index], geometry[index], max_pixels)
-            found.append(
-                find_detections(class_ids[index], scores[index], masks[index], view, limit, labels)
-            )
-        except InputError as error:
-            if len(scores) == 1:
-                raise
-            place = f"image {index} of {len(scores)} (counted from 0)"
-            raise InputError(f"{place}: {error}") from error
-    return found
+    thresholds = thresholds_of(threshold, len(scores))
 
+    def detect_one(n: int) -> list[Detection]:
+        view = view_of(masks[n], geometry[n], max_pixels)
+        return find_detections(class_ids[n], scores[n], masks[n], view, thresholds[n], labels)
 
-def check_threshold(value: float) -> None:
-    """Raise InputError out of 0..1, and for NaN."""
-    if not 0 <= value <= 1:
-        raise InputError(
-            f"threshold must be a number from 0 to 1, got {value:g}; leave it out for "
-            f"{DEFAULT_THRESHOLD}"
-        )
+    return for_each_image(len(scores), detect_one)
 
 
 def view_of(masks: UInt8Array, geometry: Int32Array, max_pixels: int) -> View:
-    """Work out how the image of `geometry` (4,) shows the map (S, S).
-
-    InputError for a geometry that no accepted image has.
-    """
-    height, width, fitted_height, fitted_width = (int(length) for length in geometry)
-    side = max(fitted_height, fitted_width)  # the longer side fills the network's input
-    stride = side // max(1, len(masks))
-    covered = tuple(stride * cells for cells in masks.shape)
-    if min(geometry) < 1 or height * width > max_pixels or covered != (side, side):
-        raise InputError(
-            f"geometry must be what pem_preprocess answers for an image of at most {max_pixels:,} "
-            f"pixels, got {geometry.tolist()} with masks of {masks.shape}; send that answer"
-        )
-    rows, starts = np.unique(read_by(height, fitted_height, stride), return_index=True)
-    columns = read_by(width, fitted_width, stride)
-    return View(height, width, rows, np.append(starts, height), columns)
-
-
-def read_by(length: int, fitted: int, stride: int) -> Int64Array:
-    """Return the map's index for each of `length` pixels, by pixel centres; ascending.
-
-    Pixel i reads floor((i + 0.5) * fitted / length / stride), in integers so that it is exact.
-    """
-    return (2 * np.arange(length) + 1) * fitted // (2 * length * stride)
+    """Return how the image of `geometry` (4,) shows the map (S, S); InputError as `map_indices`."""
+    rows, columns = map_indices(masks, geometry, max_pixels)
+    shown, starts = np.unique(rows, return_index=True)
+    return View(len(rows), len(columns), shown, np.append(starts, len(rows)), columns)
 
 
 def find_detections(
@@ -132,14 +96,11 @@ def find_detections(
     """Return a detection for each query with a score above `threshold` and pixels in the image.
 
     `class_ids` (Q,), `scores` (Q,), `masks` (S, S) of query indices. Highest score first.
-    InputError for class ids without a label.
+    InputError for a threshold out of 0..1 and class ids without a label.
     """
-    if class_ids.min() < 0 or class_ids.max() >= len(labels):
-        raise InputError(
-            f"class_ids must be from 0 to {len(labels) - 1}, got {class_ids.min()} to "
-            f"{class_ids.max()}; send what pem_network answers"
-        )
-    shown = pick(pick(masks, view.rows, axis=0), view.columns, axis=1)  # (R, width)
+    check_threshold(threshold)
+    check_class_ids(class_ids, highest=len(labels) - 1)
+    shown = take(take(masks, view.rows, axis=0), view.columns, axis=1)  # (R, width)
     detections = []
     for query in np.argsort(-scores, kind="stable"):
         if not scores[query] > threshold:
@@ -158,11 +119,11 @@ def find_detections(
     return detections
 
 
-def pick(cells: UInt8Array, places: Int64Array, axis: int) -> UInt8Array:
-    """Return these rows (axis 0) or columns (1) of a map; no copy of the first ones, each once."""
-    count = len(places)
-    if not np.array_equal(places, np.arange(count)):
-        return cells.take(places, axis=axis)
+def take(cells: UInt8Array, indices: Int64Array, axis: int) -> UInt8Array:
+    """Return these rows (axis 0) or columns (1) of a map; a view where they are 0, 1, 2, ..."""
+    count = len(indices)
+    if not np.array_equal(indices, np.arange(count)):
+        return cells.take(indices, axis=axis)
     return cells[:count] if axis == 0 else cells[:, :count]
 
 
@@ -179,14 +140,14 @@ def bounding_box(packed: UInt8Array, view: View) -> list[int]:
 def mask_png(packed: UInt8Array, view: View) -> bytes:
     """Return the 1-bit PNG, height x width, of a mask's shown rows (R, ceil(width / 8)).
 
-    Written by hand, three to five times as fast as Pillow: pixel rows that show the same map row
-    are equal, so only the first of them has its bits, the others are a filter type and zeros.
+    Three to five times as fast as Pillow: pixel rows that show the same map row are equal, so only
+    the first of them holds its bits; the others are FILTER_UP and zeros.
     """
     lines = np.zeros((view.height, 1 + packed.shape[1]), np.uint8)
-    lines[:, 0] = TO_LINE_ABOVE
-    lines[view.top[:-1], 0] = AS_IT_IS
+    lines[:, 0] = FILTER_UP
+    lines[view.top[:-1], 0] = FILTER_NONE
     lines[view.top[:-1], 1:] = packed
-    deflate = zlib.compressobj(level=1, strategy=zlib.Z_RLE)  # runs are all there is to find
+    deflate = zlib.compressobj(level=1, strategy=zlib.Z_RLE)  # finds runs, all that a mask has
     header = struct.pack(">IIBBBBB", view.width, view.height, 1, 0, 0, 0, 0)  # 1 bit, grey
     return b"".join(
         (
@@ -203,8 +164,8 @@ def to_json(
 ) -> bytes:
     """Return the answer for one image, given monotonic times in seconds.
 
-    The image was prepared from `start` to `prepared`, its maps arrived here at `arrival` and were
-    read by `end`. So `inference` holds the network and all waiting before and after it.
+    pem_preprocess ran from `start` to `prepared`, this step from `arrival` to `end`. So `inference`
+    is the network and all waiting before and after it.
     """
     latency = {
         "preprocess": prepared - start,

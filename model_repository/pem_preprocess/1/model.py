@@ -7,8 +7,9 @@ import traceback
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from pem_server.step_metrics import DECODE_SECONDS, IMAGE_PIXELS, StepMetrics
+
 from .admission import Admission, OverloadError
-from .image_measures import ImageMeasures
 from .preprocessing import ImageError, Limits, prepare
 
 
@@ -22,16 +23,16 @@ class TritonPythonModel:
         )
         self.size = int(pb_utils.get_output_config_by_name(config, "fitted_image")["dims"][0])
         self.admission = Admission(int(parameters["max_images_waiting"]["string_value"]))
-        self.measures = ImageMeasures()
+        self.metrics = StepMetrics("preprocess", DECODE_SECONDS, IMAGE_PIXELS)
 
     def execute(self, requests):
         responses = [self._respond(request) for request in requests]
-        self.measures.send()
+        self.metrics.send()
         return responses
 
     def _respond(self, request):
         if request.is_cancelled():
-            self.measures.add("cancelled")
+            self.metrics.count("cancelled")
             return _failure("the request was cancelled", pb_utils.TritonError.CANCELLED)
         count = 1  # until the request says how many
         try:
@@ -41,25 +42,26 @@ class TritonPythonModel:
             self.admission.check()
             fitted_image, geometry = prepare(image[:, 0], self.limits, self.size)
             end = time.monotonic()
-            clock = np.tile([start, end], (count, 1))  # (N, 2)
             response = pb_utils.InferenceResponse(
                 [
                     pb_utils.Tensor("fitted_image", fitted_image),
                     pb_utils.Tensor("geometry", geometry),
-                    pb_utils.Tensor("clock", clock),
+                    pb_utils.Tensor("clock", np.tile([start, end], (count, 1))),  # (N, 2)
                 ]
             )
             self.admission.count(count)
-            self.measures.add_prepared(geometry, end - start)
+            self.metrics.count("ok", count)
+            self.metrics.observe(DECODE_SECONDS, [(end - start) / max(1, count)] * count)
+            self.metrics.observe(IMAGE_PIXELS, geometry[:, :2].prod(axis=1, dtype=int).tolist())
             return response
         except OverloadError as error:
-            self.measures.add("overload", count)
+            self.metrics.count("overload", count)
             return _failure(str(error), pb_utils.TritonError.UNAVAILABLE)
         except ImageError as error:
-            self.measures.add(error.outcome, count)
+            self.metrics.count(error.outcome, count)
             return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception:
-            self.measures.add("failed", count)
+            self.metrics.count("failed", count)
             pb_utils.Logger.log_error(traceback.format_exc())
             return _failure(
                 "pem_preprocess failed; the reason is in the server's log",

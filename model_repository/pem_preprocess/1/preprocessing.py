@@ -1,7 +1,7 @@
 """From the bytes of image files to the network's input.
 
-Each image is checked, decoded, turned upright, brought to RGB, fitted into a square at the top left
-and padded. Bytes come from anyone, so what they cost is known before they are decoded.
+Each image is checked, decoded, turned upright, converted to RGB, fitted into a square at the top
+left and padded. Anyone can send bytes, so their cost is checked before they are decoded.
 """
 
 import io
@@ -14,21 +14,23 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
+from pem_server.step_inputs import InputError, for_each_image
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 PIXEL_MEAN = (124, 116, 104)  # RGB, the mean that the network subtracts: padding becomes zero
 MAX_SIDE = 65_535  # JPEG's own limit; longer sides make the resize weights of one row huge
-# A JPEG is decoded at a half, a quarter or an eighth of its size, but at so many times what the
-# network sees: 101 photographs enlarged to 1920x1440 gave a mIoU of 64.41 so and 64.34 decoded
-# whole, while halving 1280x960 to just what the network sees would have cost 0.19.
-SPARE = 1.5
-SLIVER = 32  # a side that is shorter is never decoded at less: the last pixel would be half padding
-# Files in use have about 10 scans. One more costs 10 bytes to send and 10 ms to decode at 64
+# A JPEG is decoded at a half, a quarter or an eighth of its size while that is at least this many
+# times the network's input. 101 photographs enlarged to 1920x1440 had a mIoU of 64.41 this way and
+# 64.34 decoded in full; at a factor of 1, halving 1280x960 would have cost 0.19.
+MIN_DRAFT_SCALE = 1.5
+MIN_DRAFT_SIDE = 32  # pixels; a shorter side would end in a pixel that is half padding
+# Ordinary files have about 10 scans. Another one costs 10 bytes to send and 10 ms to decode at 64
 # megapixels, so without a limit a 20 MB file would keep this step busy for hours.
 MAX_JPEG_SCANS = 100
 
 Image.MAX_IMAGE_PIXELS = None  # replaced by Limits.max_pixels, which answers with a sentence
 
-_UPRIGHT = {  # EXIF orientation -> what undoes it; 1 and unknown values need nothing
+_TO_UPRIGHT = {  # by EXIF orientation; 1 and unknown values need nothing
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -37,12 +39,12 @@ _UPRIGHT = {  # EXIF orientation -> what undoes it; 1 and unknown values need no
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SWAPPING = tuple(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))  # width and height
-# Markers that start a segment: no stuffing (00), no fill (FF), not TEM, RSTn, SOI: they have none.
+_SWAP_SIDES = tuple(_TO_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
+# Markers that start a segment; stuffing (00), fill (FF), TEM, RSTn and SOI do not.
 _JPEG_SEGMENT = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 
 
-class ImageError(ValueError):
+class ImageError(InputError):
     """The client's image cannot be used; the text is a sentence for the client."""
 
     outcome = "bad_image"  # what the metrics call it
@@ -72,15 +74,12 @@ def prepare(
     """
     fitted = np.empty((len(encoded), size, size, 3), np.uint8)
     geometry = np.empty((len(encoded), 4), np.int32)
-    for index, data in enumerate(encoded):
-        try:
-            image, original = decode(data, limits, size)
-            geometry[index] = fit(image, fitted[index], original)
-        except ImageError as error:
-            if len(encoded) == 1:
-                raise
-            place = f"image {index} of {len(encoded)} (counted from 0)"
-            raise type(error)(f"{place}: {error}") from error
+
+    def prepare_one(n: int) -> None:
+        image, original = decode(encoded[n], limits, size)
+        geometry[n] = fit(image, fitted[n], original)
+
+    for_each_image(len(encoded), prepare_one)
     return fitted, geometry
 
 
@@ -89,10 +88,10 @@ def decode(
 ) -> tuple[Image.Image, tuple[int, int]]:
     """Decode one JPEG, PNG, WebP or BMP file to an upright RGB image.
 
-    Returns it with the file's (height, width), upright. A JPEG is decoded at a half, a quarter or
-    an eighth of that where its longer side still has SPARE * `side` pixels. Animations give their
-    first frame, transparency is laid over white. Raises ImageError with a sentence for everything
-    that is not such a file within the limits.
+    Returns it with the upright file's (height, width). A JPEG is decoded at a half, a quarter or an
+    eighth of that where its longer side still has MIN_DRAFT_SCALE * `side` pixels. Animations give
+    their first frame, transparency is blended with white. Raises ImageError for everything that is
+    not such a file within the limits.
     """
     _check_bytes(encoded, limits)
     try:
@@ -102,17 +101,17 @@ def decode(
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(encoded), formats=FORMATS)
             _check_header(image, encoded, limits)
-            turn, (width, height) = _undoing(image), image.size
-            enough = fitted_size(width, height, SPARE * side)
-            image.draft(None, np.maximum(enough, SLIVER).tolist())  # JPEG only; others take no note
+            turn, (width, height) = _turn_to_upright(image), image.size
+            draft_size = fitted_size(width, height, MIN_DRAFT_SCALE * side)
+            image.draft(None, np.maximum(draft_size, MIN_DRAFT_SIDE).tolist())  # JPEG only
             rgb = _to_rgb(image if turn is None else image.transpose(turn))
-            return rgb, (width, height) if turn in _SWAPPING else (height, width)
+            return rgb, (width, height) if turn in _SWAP_SIDES else (height, width)
     except (ImageError, MemoryError):
         raise
     except Exception as error:
         raise ImageError(
             f"image must be a whole JPEG, PNG, WebP or BMP file, but these {len(encoded):,} bytes "
-            "cannot be decoded as one; send the undamaged file itself, no path, pixels or base64"
+            "cannot be decoded as one; send the file's bytes, not a path, raw pixels or base64"
         ) from error
 
 
@@ -123,7 +122,7 @@ def fit(
 ) -> tuple[int, int, int, int]:
     """Write an RGB image into `square` (S, S, 3): its longer side fills S, the rest is padding.
 
-    `original` is its file's (height, width), where it was decoded at less. Returns (height, width,
+    `original` is the file's (height, width) where it was decoded smaller. Returns (height, width,
     fitted_height, fitted_width).
     """
     original = original or (image.height, image.width)
@@ -178,18 +177,17 @@ def _count_jpeg_scans(encoded: bytes) -> int:
     return scans
 
 
-def _undoing(image: Image.Image) -> Image.Transpose | None:
-    """What turns the image upright; None for nothing."""
+def _turn_to_upright(image: Image.Image) -> Image.Transpose | None:
     try:
-        return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a good image with damaged EXIF is taken as it lies
+        return _TO_UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # damaged EXIF is no reason to refuse a good image
         return None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):  # convert() would clip at 255 instead of scaling
-        sixteen = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray(((sixteen + 128) // 257).astype(np.uint8))
+        values = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")

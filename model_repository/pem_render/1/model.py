@@ -6,24 +6,26 @@ import traceback
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .render_measures import RenderMeasures
-from .rendering import InputError, render
+from pem_server.step_inputs import InputError
+from pem_server.step_metrics import StepMetrics
+
+from .rendering import render
 
 
 class TritonPythonModel:
     def initialize(self, args):
         parameters = json.loads(args["model_config"])["parameters"]
         self.max_pixels = int(parameters["max_image_pixels"]["string_value"])
-        self.measures = RenderMeasures()
+        self.metrics = StepMetrics("render")
 
     def execute(self, requests):
         responses = [self._respond(request) for request in requests]
-        self.measures.send()
+        self.metrics.send()
         return responses
 
     def _respond(self, request):
         if request.is_cancelled():
-            self.measures.add("cancelled")
+            self.metrics.count("cancelled")
             return _failure("the request was cancelled", pb_utils.TritonError.CANCELLED)
         count = 1  # until the request says how many
         try:
@@ -33,13 +35,13 @@ class TritonPythonModel:
             images = render(**tensors, max_pixels=self.max_pixels)
             segmentation = np.array([[image] for image in images], dtype=object)  # (N, 1)
             response = pb_utils.InferenceResponse([pb_utils.Tensor("segmentation", segmentation)])
-            self.measures.add("ok", count)
+            self.metrics.count("ok", count)
             return response
         except InputError as error:
-            self.measures.add("bad_request", count)
+            self.metrics.count("bad_request", count)
             return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception:
-            self.measures.add("failed", count)
+            self.metrics.count("failed", count)
             pb_utils.Logger.log_error(traceback.format_exc())
             return _failure(
                 "pem_render failed; the reason is in the server's log",

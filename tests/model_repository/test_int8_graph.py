@@ -1,4 +1,4 @@
-"""Where the roundings stand that make INT8 of a float graph, and what OpenVINO then computes."""
+"""Where the FakeQuantize nodes are inserted, and what OpenVINO then computes."""
 
 import json
 
@@ -11,13 +11,13 @@ SHA = "00ff"
 
 
 @pytest.fixture
-def quantised(load_model):
-    return load_model("pem_network", "quantised")
+def int8_graph(load_model):
+    return load_model("pem_network", "int8_graph")
 
 
 @pytest.fixture
 def graph(tmp_path):
-    """Two convolutions whose answers are put together for a third; the second reads half of it."""
+    """Two convolutions, concatenated for a third; the second reads the first."""
     random = np.random.default_rng(0)
     weights = {
         "w1": random.normal(size=(4, 3, 3, 3)),
@@ -45,63 +45,67 @@ def graph(tmp_path):
 RANGES = {"x": (-1.01, 1.0), "b": (0.0, 12.0), "d": (0.0, 12.0), "e": (0.0, 12.0)}
 
 
-def told(tmp_path, **changes):
+def ranges_file(tmp_path, **changes):
     path = tmp_path / "model.ranges.json"
     path.write_text(json.dumps({"weights_sha256": SHA, "ranges": RANGES} | changes))
     return path
 
 
-def roundings(graph):
-    """What each FakeQuantize reads."""
+def quantized_tensors(graph):
+    """The input of each FakeQuantize."""
     nodes = graph.get_ordered_ops()
     return [n.input_value(0) for n in nodes if n.get_type_name() == "FakeQuantize"]
 
 
-def test_ranges_are_read(quantised, graph, tmp_path):
-    assert quantised.read_ranges(told(tmp_path), graph) == (RANGES, "")
+def test_ranges_are_read(int8_graph, graph, tmp_path):
+    assert int8_graph.read_ranges(ranges_file(tmp_path), graph) == (RANGES, "")
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"weights_sha256": "11"}, "model.ranges.json was measured with other weights"),
-        ({"ranges": {"q": [0, 1]}}, "model.ranges.json names a tensor that the graph has not, q"),
+        ({"weights_sha256": "11"}, "other weights"),
+        ({"ranges": {"q": [0, 1]}}, "lacks, q"),
     ],
 )
-def test_ranges_of_another_graph_are_not_taken(quantised, graph, tmp_path, changes, reason):
-    assert quantised.read_ranges(told(tmp_path, **changes), graph) == ({}, reason)
+def test_ranges_of_another_graph_are_not_taken(int8_graph, graph, tmp_path, changes, reason):
+    ranges, why = int8_graph.read_ranges(ranges_file(tmp_path, **changes), graph)
+
+    assert ranges == {}
+    assert "model.ranges.json" in why
+    assert reason in why
 
 
-def test_a_graph_that_does_not_name_its_weights_takes_no_ranges(quantised, graph, tmp_path):
+def test_a_graph_that_does_not_name_its_weights_takes_no_ranges(int8_graph, graph, tmp_path):
     parameter = openvino.opset13.parameter([1], np.float32)
     other = openvino.Model([openvino.opset13.relu(parameter)], [parameter])
 
-    assert quantised.read_ranges(told(tmp_path), other)[0] == {}
+    assert int8_graph.read_ranges(ranges_file(tmp_path), other)[0] == {}
 
 
-def test_each_tensor_is_rounded_once_and_a_concatenation_not_again(quantised, graph):
-    assert quantised.quantise(graph, RANGES) == 3
+def test_each_tensor_is_quantized_once_and_a_concatenation_not_again(int8_graph, graph):
+    assert int8_graph.quantize_graph(graph, RANGES) == 3
 
-    names = [name for source in roundings(graph) for name in source.get_names()]
+    names = [name for source in quantized_tensors(graph) for name in source.get_names()]
     assert sorted(set(names) & RANGES.keys()) == ["b", "d", "x"]
-    assert len(roundings(graph)) == 6  # these and three weights
+    assert len(quantized_tensors(graph)) == 6  # these and three weights
 
 
-def test_what_reads_no_rounded_tensor_stays_as_it_is(quantised, graph):
-    assert quantised.quantise(graph, {"b": (0.0, 12.0)}) == 1
+def test_a_layer_of_no_quantized_tensor_stays_in_floats(int8_graph, graph):
+    assert int8_graph.quantize_graph(graph, {"b": (0.0, 12.0)}) == 1
 
     layers = [n for n in graph.get_ordered_ops() if n.get_type_name() == "Convolution"]
     kinds = [layer.input_value(0).get_node().get_type_name() for layer in layers]
     assert kinds == ["Parameter", "FakeQuantize", "Concat"]
-    assert len(roundings(graph)) == 2
+    assert len(quantized_tensors(graph)) == 2
 
 
-def test_the_answers_are_near_and_not_the_same(quantised, graph):
+def test_int8_is_close_to_floats_and_not_the_same(int8_graph, graph):
     x = np.random.default_rng(1).uniform(-1, 1, (1, 3, 8, 8)).astype(np.float32)
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     exact = openvino.compile_model(graph, "CPU", settings)(x)[0]
 
-    quantised.quantise(graph, RANGES)
-    found = openvino.compile_model(graph, "CPU", settings)(x)[0]
+    int8_graph.quantize_graph(graph, RANGES)
+    int8 = openvino.compile_model(graph, "CPU", settings)(x)[0]
 
-    assert 0 < np.abs(found - exact).max() < 0.05 * np.abs(exact).max()
+    assert 0 < np.abs(int8 - exact).max() < 0.05 * np.abs(exact).max()
