@@ -3,12 +3,13 @@
 from pem_client import Client
 
 with Client("grpc://127.0.0.1:8001") as client:
-    found = client.infer("street.jpg", threshold=0.5)
-    found.overlay("street.jpg").save("overlay.png")
+    detections = client.infer("street.jpg", threshold=0.5)
+    detections.overlay("street.jpg").save("overlay.png")
 """
 
 from ._async_client import AsyncClient
 from ._client import Client
+from ._detections import Detection, Detections, format_table
 from ._errors import (
     DeadlineExceeded,
     ImageError,
@@ -19,11 +20,9 @@ from ._errors import (
     ServerUnavailable,
     UrlError,
 )
-from ._result import Detection, Detections
 from ._transports import Transport
 from ._version import __version__ as __version__
 from .palette import class_colour
-from .table import format_table
 
 __all__ = [
     "AsyncClient",

@@ -1,10 +1,11 @@
-"""The client for asyncio: the same calls and errors, any number of calls at a time."""
+"""The client for asyncio: the same calls and errors, any number of calls at once."""
 
 import asyncio
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._detections import Detections
 from ._errors import PemError
 from ._image import ImageInput, encode_image
 from ._protocol import (
@@ -19,12 +20,11 @@ from ._protocol import (
     read_segmentation,
     request_tensors,
 )
-from ._result import Detections
 from ._transports import AsyncTransport, open_async_transport
 
 
 class AsyncClient:
-    """`Client` for asyncio; it is open inside `async with AsyncClient(url) as client` only.
+    """`Client` for asyncio, usable only inside `async with AsyncClient(url) as client`.
 
     url: grpc://host:port. model, timeout_s, transport: as for `Client`. For one event loop.
     """
@@ -44,11 +44,11 @@ class AsyncClient:
 
     async def infer(self, image: ImageInput, threshold: float = 0.5) -> Detections:
         """The segments of an image whose score is above `threshold`; see `Client.infer`."""
-        return read_detections(await self._ask(image, threshold, DETECTIONS))
+        return read_detections(await self._request(image, threshold, DETECTIONS))
 
     async def segment(self, image: ImageInput, threshold: float = 0.5) -> NDArray[np.uint8]:
         """One (H, W) class map, class id + 1, 0 = nothing found; see `Client.segment`."""
-        return read_segmentation(await self._ask(image, threshold, SEGMENTATION))
+        return read_segmentation(await self._request(image, threshold, SEGMENTATION))
 
     async def __aenter__(self) -> "AsyncClient":
         if self._transport is None:  # here, because the connection belongs to the running loop
@@ -60,10 +60,10 @@ class AsyncClient:
         if transport is not None:
             await transport.close()
 
-    async def _ask(self, image: ImageInput, threshold: float, output: str) -> Tensors:
+    async def _request(self, image: ImageInput, threshold: float, output: str) -> Tensors:
         if self._transport is None:
-            raise PemError("this client is not open: write `async with AsyncClient(url) as client`")
-        # Reading and encoding take milliseconds, in which the loop can serve others.
+            raise PemError("this client is not open; use `async with AsyncClient(url) as client`")
+        # Reading and encoding take milliseconds; other calls go on meanwhile.
         encoded = await asyncio.to_thread(encode_image, image)
         inputs = request_tensors(encoded, threshold)
         return await self._transport.infer(self._model, inputs, [output])

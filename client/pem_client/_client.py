@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from ._detections import Detections
 from ._errors import ServerUnavailable
 from ._image import ImageInput, encode_image
 from ._protocol import (
@@ -17,7 +18,6 @@ from ._protocol import (
     read_segmentation,
     request_tensors,
 )
-from ._result import Detections
 from ._transports import Transport, open_transport
 
 
@@ -25,10 +25,10 @@ class Client:
     """A connection to one server.
 
     url: grpc://host:port or http://host:port; without a scheme it is gRPC.
-    timeout_s: the longest a call may take; the server drops the request after it, too.
-    transport: another way to the server, for tests; `url` is not used then.
+    timeout_s: time limit of a call; the server drops the request after it, too.
+    transport: replaces the connection to `url`, for tests.
 
-    Every method raises the errors of `PemError`. Not thread-safe: give each thread its own.
+    Methods raise subclasses of `PemError`. Not thread-safe: use one client per thread.
     """
 
     def __init__(
@@ -46,30 +46,30 @@ class Client:
     def infer(self, image: ImageInput, threshold: float = 0.5) -> Detections:
         """The segments of an image whose score is above `threshold` (0 to 1).
 
-        image: a path or encoded bytes (both sent as they are), a PIL image, or a uint8 array,
-        (H, W, 3) in RGB order or (H, W). EXIF orientation is applied by whoever decodes, so
+        image: a path or encoded bytes (both sent unchanged), a PIL image, or a uint8 array,
+        (H, W, 3) in RGB order or (H, W). EXIF orientation is applied before segmenting, so
         boxes and masks are those of the upright image.
         """
-        return read_detections(self._ask(image, threshold, DETECTIONS))
+        return read_detections(self._request(image, threshold, DETECTIONS))
 
     def segment(self, image: ImageInput, threshold: float = 0.5) -> NDArray[np.uint8]:
         """One (H, W) class map of the upright image: class id + 1, 0 where nothing was found.
 
         image and threshold: as for `infer`.
         """
-        return read_segmentation(self._ask(image, threshold, SEGMENTATION))
+        return read_segmentation(self._request(image, threshold, SEGMENTATION))
 
     def get_remote_model(self, name: str) -> "Client":
         """A client of another model on the same connection, once the server has it ready."""
         if not self._transport.is_model_ready(name):
             raise ServerUnavailable(
-                f"the server at {self._url} has no model {name!r} ready; "
+                f"model {name!r} is not ready on the server at {self._url}; "
                 "check the name, or wait until it is loaded"
             )
         return Client(self._url, model=name, transport=self._transport)
 
     def close(self) -> None:
-        """Close the connection, also for what `get_remote_model` returned."""
+        """Close the connection, which clients from `get_remote_model` share."""
         self._transport.close()
 
     def __enter__(self) -> "Client":
@@ -78,6 +78,6 @@ class Client:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _ask(self, image: ImageInput, threshold: float, output: str) -> Tensors:
+    def _request(self, image: ImageInput, threshold: float, output: str) -> Tensors:
         inputs = request_tensors(encode_image(image), threshold)
         return self._transport.infer(self._model, inputs, [output])

@@ -1,15 +1,15 @@
-"""Every way a call can fail, and the one place that tells them apart.
+"""Every way a call can fail, and how the transports' exceptions map to them.
 
     PemError
     ├── UrlError           the address is not grpc://host:port or http://host:port
     ├── ImageError         the image cannot be read, encoded, or does not fit its masks
     ├── InvalidRequest     the server refused what was sent; sending it again cannot help
-    ├── ServerUnavailable  nobody answers there, or the model is unknown or not ready
+    ├── ServerUnavailable  no server there, or the model is unknown or not ready
     ├── Overloaded         the queue is full, or the request waited in it for too long
     ├── DeadlineExceeded   no answer within the client's time limit
-    └── ServerError        the server failed, or answered something else than agreed
+    └── ServerError        the server failed, or sent an unexpected response
 
-`UrlError` and `ImageError` are `ValueError`s too. The text of each is one sentence for a person.
+`UrlError` and `ImageError` are `ValueError`s too. Each text is one sentence.
 """
 
 import re
@@ -18,7 +18,7 @@ from tritonclient.utils import InferenceServerException
 
 
 class PemError(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base of all errors of this package."""
 
 
 class UrlError(PemError, ValueError):
@@ -34,7 +34,7 @@ class InvalidRequest(PemError):
 
 
 class ServerUnavailable(PemError):
-    """Nobody answers at the address, or the model is unknown or not ready there."""
+    """No server at the address, or the model is unknown or not ready there."""
 
 
 class Overloaded(PemError):
@@ -46,7 +46,7 @@ class DeadlineExceeded(PemError):
 
 
 class ServerError(PemError):
-    """The server failed, or answered something else than agreed."""
+    """The server failed, or sent an unexpected response."""
 
 
 # Names are gRPC status codes, numbers HTTP ones (504 and 502 come from proxies).
@@ -80,34 +80,34 @@ KIND_OF_STATUS: dict[str, type[PemError]] = {
 
 _SENTENCES: dict[type[PemError], str] = {
     InvalidRequest: "{reason}",
-    ServerUnavailable: "no model answers at {url} ({reason}); start the server, or check its "
+    ServerUnavailable: "cannot reach the model at {url} ({reason}); start the server, or check its "
     "address and the model's name",
     Overloaded: "the server at {url} is overloaded ({reason}); try again later",
-    DeadlineExceeded: "no answer from {url} within {timeout_s:g} s; give it more time, or check it",
+    DeadlineExceeded: "no response from {url} within {timeout_s:g} s; increase timeout_s, or check "
+    "the server",
     ServerError: "the server at {url} failed: {reason}",
 }
 
-# What Triton puts before a step's own sentence, in any order and number.
+# What Triton puts before a step's message, in any order and number.
 _PREFIXES = re.compile(r"^(?:in ensemble '[^']*', *|\[request id: [^\]]*\] *)+")
-# UNAVAILABLE (503) says these three, two of Triton and one of pem_preprocess, as well as that a
-# model is not there.
+# Reasons of UNAVAILABLE (503) that mean overload: two of Triton, one of pem_preprocess. Otherwise
+# a model is missing.
 _QUEUE = re.compile(r"maximum queue size|timeout expired|wait for the network", re.IGNORECASE)
-# gRPC tells its whole search for an address; only the last cause says something.
+# gRPC reports its whole search for an address; only the last cause is useful.
 _NO_CONNECTION = re.compile(r"^(?:failed to connect|errors resolving).*: (?P<cause>.+?)\]?$", re.S)
 
 
 def as_pem_error(
     error: Exception, url: str, timeout_s: float, broken: type[Exception] = ConnectionError
 ) -> PemError:
-    """The `PemError` for whatever a call over the wire raised.
+    """The `PemError` for any exception of a call.
 
-    `broken` is the exception by which a transport says that the other side hung up or does not
-    speak its protocol.
+    `broken` is what a transport raises when the peer hangs up or speaks another protocol.
     """
     if isinstance(error, PemError):
         return error
     if isinstance(error, InferenceServerException):
-        kind, reason = _judge_answer(error)
+        kind, reason = _classify(error)
     elif isinstance(error, TimeoutError):
         kind, reason = DeadlineExceeded, ""
     elif isinstance(error, OSError | broken):
@@ -117,19 +117,19 @@ def as_pem_error(
     return kind(_SENTENCES[kind].format(reason=reason, url=url, timeout_s=timeout_s))
 
 
-def _judge_answer(error: InferenceServerException) -> tuple[type[PemError], str]:
+def _classify(error: InferenceServerException) -> tuple[type[PemError], str]:
     status = str(error.status()).removeprefix("StatusCode.")
     kind = KIND_OF_STATUS.get(status, ServerError)
-    if error.debug_details() is not None and status.isdecimal():  # a body that is not Triton's
+    if error.debug_details() is not None and status.isdecimal():  # a response that is not Triton's
         return kind, f"HTTP status {status}"
-    reason = _sentence(error.message() or f"status {status}")
+    reason = _first_line(error.message() or f"status {status}")
     if kind is ServerUnavailable and _QUEUE.search(reason):
         return Overloaded, reason
     return kind, reason
 
 
-def _sentence(message: str) -> str:
-    """The server's own first line: without prefixes, without the traceback of a failed step."""
+def _first_line(message: str) -> str:
+    """The server's message without prefixes and without the traceback of a failed step."""
     message = _PREFIXES.sub("", message.strip())
     if found := _NO_CONNECTION.match(message):
         message = found["cause"]
@@ -139,4 +139,4 @@ def _sentence(message: str) -> str:
 def _cause(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return f"{type(error).__name__}: the connection broke, or the answer is not of this protocol"
+    return f"{type(error).__name__}: the connection broke, or the response is not valid HTTP/gRPC"

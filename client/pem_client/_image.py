@@ -1,4 +1,4 @@
-"""Images in: what is sent to the server, and what an overlay is drawn on."""
+"""Images in: encoded for the server, decoded for an overlay."""
 
 import io
 import os
@@ -13,9 +13,9 @@ from ._errors import ImageError
 
 ImageInput = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
 
-# What PNG holds without loss; other modes (CMYK, HSV, float) are turned into RGB.
+# What PNG holds without loss; other modes (CMYK, HSV, float) are converted to RGB.
 _PNG_MODES = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}
-_TURNS = {  # EXIF orientation to the turn that makes the image upright
+_TO_UPRIGHT = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -28,7 +28,7 @@ _UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 def encode_image(image: ImageInput) -> bytes:
-    """The encoded image to send: a path's content and bytes as they are, the rest as PNG."""
+    """The encoded image to send: a file's content and bytes unchanged, the rest as PNG."""
     if isinstance(image, str | os.PathLike):
         return _read(image)
     if isinstance(image, bytes):
@@ -38,8 +38,8 @@ def encode_image(image: ImageInput) -> bytes:
         upright = _upright(image)
         if upright.mode not in _PNG_MODES:
             upright = upright.convert("RGB")
-        # Level 1: larger by a tenth or two than the default, and several times faster. Pillow
-        # leaves EXIF out, so the server does not turn the upright image once more.
+        # Level 1: 10 to 20% larger than the default, and several times faster. Pillow omits EXIF,
+        # so the server does not turn the upright image again.
         upright.save(buffer, format="PNG", compress_level=1)
     except _UNREADABLE as error:
         raise _not_an_image(error) from error
@@ -84,9 +84,9 @@ def _upright(image: Image.Image | NDArray[np.uint8]) -> Image.Image:
     image.load()
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged EXIF raises anything; the server takes such an image as it lies
+    except Exception:  # damaged EXIF raises anything; the server does not turn such an image either
         orientation = 1
-    turn = _TURNS.get(orientation)
+    turn = _TO_UPRIGHT.get(orientation)
     return image.copy() if turn is None else image.transpose(turn)
 
 
@@ -104,14 +104,14 @@ def _rgb(image: Image.Image) -> Image.Image:
 def _checked_array(image: object) -> NDArray[np.uint8]:
     if not isinstance(image, np.ndarray):
         raise ImageError(
-            "an image must be a path, encoded bytes, a PIL image or an array, "
+            "image must be a path, encoded bytes, a PIL image or an array, "
             f"got {type(image).__name__}"
         )
     shape_fits = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
     if not shape_fits or image.dtype != np.uint8 or image.size == 0:
         raise ImageError(
-            "an image array must be (H, W, 3) in RGB order or (H, W), uint8 and not empty, "
-            f"got {image.shape} {image.dtype}; convert it first"
+            "image must be a uint8 array of shape (H, W, 3) in RGB order or (H, W), not empty, "
+            f"got {image.shape} {image.dtype}"
         )
     return image
 

@@ -1,9 +1,6 @@
-"""Drawing detections on their image: a tint, an outline and a name for each segment."""
-
-from __future__ import annotations
+"""Drawing segments on their image: a tint, an outline and a caption for each."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,57 +8,58 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ._errors import ImageError
 from .palette import class_colour
-from .table import short_label
 
-if TYPE_CHECKING:  # the result draws itself with this module
-    from ._result import Detection
-
-_SEARCH_SIDE = 160  # pixels a side, enough to find the middle of a segment
+_SEARCH_SIDE = 160  # pixels per side, enough to find the middle of a segment
 
 _Box = tuple[float, float, float, float]
+_Color = tuple[int, int, int]
 
 
-def draw_overlay(image: Image.Image, detections: Sequence[Detection]) -> Image.Image:
-    """The RGB image with every segment marked; where masks overlap the best score is on top.
+def draw_overlay(
+    image: Image.Image,
+    masks: Sequence[NDArray[np.bool_]],
+    class_ids: Sequence[int],
+    captions: Sequence[str],
+) -> Image.Image:
+    """The RGB image with every segment marked; where masks (H, W) overlap the first is on top.
 
     Raises `ImageError` if a mask has another size than the image.
     """
-    ranked = sorted(detections, key=lambda found: found.conf)
-    owner = _owner_map(ranked, (image.height, image.width))
-    pixels = _tinted(np.asarray(image), owner, ranked)
+    owner = _owner_map(masks, (image.height, image.width))
+    colors = [class_colour(class_id) for class_id in class_ids]
+    pixels = _tinted(np.asarray(image), owner, colors)
     _outline(pixels, owner, line=max(1, round(min(image.size) / 400)))
     overlay = Image.fromarray(pixels)
-    _write_names(overlay, ranked, owner)
+    _write_captions(overlay, captions, colors, owner)
     return overlay
 
 
-def _owner_map(ranked: Sequence[Detection], shape: tuple[int, int]) -> NDArray[np.int16]:
-    """(H, W): which of the detections a pixel belongs to, -1 for none; later ones win."""
+def _owner_map(masks: Sequence[NDArray[np.bool_]], shape: tuple[int, int]) -> NDArray[np.int16]:
+    """(H, W): index of the mask that a pixel belongs to, -1 for none; earlier ones win."""
     owner = np.full(shape, -1, dtype=np.int16)
-    for index, found in enumerate(ranked):
-        if found.mask.shape != shape:
+    for index, mask in reversed(list(enumerate(masks))):
+        if mask.shape != shape:
             raise ImageError(
-                f"the image must be the one that was segmented: its size (H, W) is {shape}, "
-                f"that of the masks {found.mask.shape}"
+                f"the image is not the one that was segmented: its size (H, W) is {shape}, "
+                f"that of the masks {mask.shape}"
             )
-        owner[found.mask] = index
+        owner[mask] = index
     return owner
 
 
 def _tinted(
-    pixels: NDArray[np.uint8], owner: NDArray[np.int16], ranked: Sequence[Detection]
+    pixels: NDArray[np.uint8], owner: NDArray[np.int16], colors: Sequence[_Color]
 ) -> NDArray[np.uint8]:
-    """(H, W, 3): half the image and half the class colour where a segment is."""
-    # The last row stands for no owner: index -1 finds it.
-    colours = np.array([*(class_colour(found.cls_id) for found in ranked), (0, 0, 0)], np.uint8)
-    return np.where(owner[..., None] >= 0, pixels // 2 + (colours // 2)[owner], pixels)
+    """(H, W, 3): half image, half class color inside segments."""
+    table = np.array([*colors, (0, 0, 0)], np.uint8)  # index -1, no owner, is the last row
+    return np.where(owner[..., None] >= 0, pixels // 2 + (table // 2)[owner], pixels)
 
 
 def _outline(pixels: NDArray[np.uint8], owner: NDArray[np.int16], line: int) -> None:
     """Draw a light and a dark line, `line` pixels wide each, where the owner changes.
 
-    Two, because one of them shows on any image; half transparent, because a border of many
-    small pieces would hide the pieces.
+    Two, because one of them is visible on any image; half transparent, so that borders do not
+    hide a segment of many small pieces.
     """
     before, after = np.zeros((2, *owner.shape), dtype=np.bool_)
     for step in range(1, line + 1):
@@ -75,43 +73,45 @@ def _outline(pixels: NDArray[np.uint8], owner: NDArray[np.int16], line: int) -> 
     pixels[before] = pixels[before] // 2 + 127
 
 
-def _write_names(
-    overlay: Image.Image, ranked: Sequence[Detection], owner: NDArray[np.int16]
+def _write_captions(
+    overlay: Image.Image,
+    captions: Sequence[str],
+    colors: Sequence[_Color],
+    owner: NDArray[np.int16],
 ) -> None:
-    """Name each segment in its middle, best score first; a name that finds no room is left out."""
+    """Write each caption in the middle of its segment, in order; skip those without room."""
     draw = ImageDraw.Draw(overlay)
     font_size = max(11, min(overlay.size) // 34)
     draw.font = ImageFont.load_default(font_size)
     stride = -(-max(owner.shape) // _SEARCH_SIDE)
     small = owner[::stride, ::stride]
-    taken: list[_Box] = []
-    for index, found in reversed(list(enumerate(ranked))):
+    used: list[_Box] = []
+    for index, (caption, color) in enumerate(zip(captions, colors, strict=True)):
         middle = _middle(small == index)
         if middle is None:
             continue
-        text = f"{short_label(found.label)} {found.conf:.2f}"
-        size = (draw.textlength(text) + 0.7 * font_size, 1.5 * font_size)
-        for box in _places(middle[0] * stride, middle[1] * stride, size, overlay.size):
+        size = (draw.textlength(caption) + 0.7 * font_size, 1.5 * font_size)
+        for box in _positions(middle[0] * stride, middle[1] * stride, size, overlay.size):
             left, top, right, bottom = (round(edge) for edge in box)
-            on_it = (owner[top:bottom, left:right] == index).any()
-            if on_it and not any(_overlap(box, other) for other in taken):
-                taken.append(box)
-                _write_name(draw, text, box, class_colour(found.cls_id))
+            on_segment = (owner[top:bottom, left:right] == index).any()
+            if on_segment and not any(_overlap(box, other) for other in used):
+                used.append(box)
+                _write_caption(draw, caption, box, color)
                 break
 
 
 def _middle(segment: NDArray[np.bool_]) -> tuple[int, int] | None:
     """(x, y) of a pixel that is farthest from the segment's border; None if it has no pixel.
 
-    The segment is peeled until nothing is left; a centre of mass may lie outside of it.
+    It erodes the segment until nothing is left; a center of mass may be outside of it.
     """
     core = np.pad(segment, 1)
-    peeled = core
-    while peeled.any():
-        core, peeled = peeled, peeled.copy()
+    eroded = core
+    while eroded.any():
+        core, eroded = eroded, eroded.copy()
         for axis in (0, 1):
             for step in (-1, 1):
-                peeled &= np.roll(core, step, axis)
+                eroded &= np.roll(core, step, axis)
     rows, columns = np.nonzero(core[1:-1, 1:-1])
     if not rows.size:
         return None
@@ -119,8 +119,8 @@ def _middle(segment: NDArray[np.bool_]) -> tuple[int, int] | None:
     return int(columns[nearest]), int(rows[nearest])
 
 
-def _places(x: int, y: int, size: tuple[float, float], image: tuple[int, int]) -> Iterator[_Box]:
-    """Where a name may stand, inside the image: on its middle, else just below or above."""
+def _positions(x: int, y: int, size: tuple[float, float], image: tuple[int, int]) -> Iterator[_Box]:
+    """Boxes for a caption, inside the image: on the middle, else just below or above."""
     width, height = size
     for shift in (0, 0.6, -0.6, 1.2, -1.2):
         left = max(min(x - width / 2, image[0] - width - 1), 0)
@@ -132,14 +132,12 @@ def _overlap(a: _Box, b: _Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _write_name(
-    draw: ImageDraw.ImageDraw, text: str, box: _Box, colour: tuple[int, int, int]
-) -> None:
-    """Black or white text, whichever the class colour shows better, on a field of that colour."""
-    light = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140
+def _write_caption(draw: ImageDraw.ImageDraw, text: str, box: _Box, color: _Color) -> None:
+    """Black or white text, whichever contrasts with the class color, on a field of that color."""
+    light = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140
     ink = (0, 0, 0) if light else (255, 255, 255)
     height = box[3] - box[1]
     draw.rounded_rectangle(
-        box, radius=height / 4, fill=colour, outline=ink, width=max(1, round(height / 20))
+        box, radius=height / 4, fill=color, outline=ink, width=max(1, round(height / 20))
     )
     draw.text(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), text, fill=ink, anchor="mm")

@@ -1,4 +1,4 @@
-"""The wire contract of the server, without I/O: arguments to tensors, tensors to results."""
+"""The server's wire format, without I/O: arguments to tensors, tensors to results."""
 
 import math
 from collections.abc import Mapping
@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from ._detections import Detections
 from ._errors import ServerError, UrlError
 from ._image import decode_png
-from ._result import Detections
 
 DEFAULT_URL = "grpc://127.0.0.1:8001"
 DEFAULT_MODEL = "fai-pem-m-ade"
@@ -25,11 +25,11 @@ Tensors = Mapping[str, NDArray[Any]]
 
 
 def parse_url(url: str) -> tuple[str, str]:
-    """("grpc" or "http", "host:port" with the base path of an HTTP gateway behind it)."""
+    """("grpc" or "http", "host:port"); HTTP may have a base path after the port."""
     try:
         parts = urlsplit(url if "://" in url else f"grpc://{url}")
         complete = bool(parts.hostname and parts.port)
-    except ValueError as error:  # a port that is no number, half a bracket
+    except ValueError as error:  # a port that is not a number, an open bracket
         raise _unusable(url) from error
     path = parts.path.rstrip("/")
     if not complete or parts.scheme not in {"grpc", "http"} or (path and parts.scheme == "grpc"):
@@ -44,15 +44,15 @@ def _unusable(url: str) -> UrlError:
 
 
 def checked_timeout(timeout_s: float) -> float:
-    """The time limit, if it is one."""
+    """`timeout_s`, or ValueError."""
     if not 0 < timeout_s < math.inf:
-        raise ValueError(f"timeout_s must be seconds above 0 and finite, got {timeout_s}")
+        raise ValueError(f"timeout_s must be a finite number of seconds above 0, got {timeout_s}")
     return timeout_s
 
 
 def request_tensors(image: bytes, threshold: float) -> dict[str, NDArray[Any]]:
     """The two inputs for one encoded image, each with a batch dimension of one."""
-    # dtype=object, because NumPy's own bytes type drops trailing zeros.
+    # dtype=object, because NumPy's bytes type drops trailing zeros.
     return {
         IMAGE: np.array([[image]], dtype=object),
         THRESHOLD: np.array([[threshold]], dtype=np.float32),
@@ -60,25 +60,25 @@ def request_tensors(image: bytes, threshold: float) -> dict[str, NDArray[Any]]:
 
 
 def read_detections(outputs: Tensors) -> Detections:
-    """The result in an answer's `detections`; anything unlike the contract is a `ServerError`."""
+    """The result in a response's `detections`; `ServerError` for anything else in it."""
     try:
         return Detections.from_json(_only_element(outputs, DETECTIONS))
     except ValueError as error:
-        raise ServerError(f"the server's answer is not as agreed: {error}") from error
+        raise ServerError(f"unexpected response from the server: {error}") from error
 
 
 def read_segmentation(outputs: Tensors) -> NDArray[np.uint8]:
-    """The (H, W) class map in an answer's `segmentation`: class id + 1, 0 = nothing."""
+    """The (H, W) class map in a response's `segmentation`: class id + 1, 0 = nothing."""
     try:
         return decode_png(_only_element(outputs, SEGMENTATION)).astype(np.uint8, copy=False)
     except ValueError as error:
-        raise ServerError(f"the server's answer is not as agreed: {error}") from error
+        raise ServerError(f"unexpected response from the server: {error}") from error
 
 
 def _only_element(outputs: Tensors, name: str) -> bytes:
     tensor = outputs.get(name)
     if tensor is None or tensor.size != 1 or not isinstance(tensor.item(), bytes):
-        arrived = None if tensor is None else f"{tensor.shape} {tensor.dtype}"
-        raise ValueError(f"output {name!r} must hold one byte string, got {arrived}")
+        found = None if tensor is None else f"{tensor.shape} {tensor.dtype}"
+        raise ValueError(f"output {name!r} must be one byte string, got {found}")
     element: bytes = tensor.item()
     return element

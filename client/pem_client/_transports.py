@@ -1,4 +1,4 @@
-"""How tensors travel: tritonclient, over gRPC and over HTTP."""
+"""Connections to the server: tritonclient, over gRPC and over HTTP."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -9,9 +9,9 @@ from tritonclient.utils import np_to_triton_dtype
 from ._errors import PemError, UrlError, as_pem_error
 from ._protocol import Tensors, parse_url
 
-# Giving any channel argument drops all of tritonclient's, so the limits must be said again:
-# without them gRPC refuses answers over 4 MB. -1 is no limit. A restarted server is found again
-# within a second; gRPC's own back-off grows to two minutes.
+# Any channel argument replaces all of tritonclient's, so the limits must be repeated: without them
+# gRPC refuses responses over 4 MB. -1 is no limit. The last one finds a restarted server within a
+# second; gRPC's own back-off grows to two minutes.
 GRPC_CHANNEL_ARGS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -20,7 +20,7 @@ GRPC_CHANNEL_ARGS = [
 
 
 class Transport(Protocol):
-    """What a `Client` needs from the wire; failures are `PemError`s."""
+    """The connection of a `Client`; failures are `PemError`s."""
 
     def infer(self, model: str, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         """One round trip: named input tensors to the named output tensors."""
@@ -31,26 +31,26 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the connection; a second call does nothing."""
+        """Close the connection; a second call does nothing."""
         ...
 
 
 class AsyncTransport(Protocol):
-    """What an `AsyncClient` needs from the wire; failures are `PemError`s."""
+    """The connection of an `AsyncClient`; failures are `PemError`s."""
 
     async def infer(self, model: str, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         """One round trip: named input tensors to the named output tensors."""
         ...
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         ...
 
 
 def open_transport(url: str, timeout_s: float) -> Transport:
     """The transport for an address; it connects at the first call."""
     scheme, address = parse_url(url)
-    # Imported late: each wire brings its own stack, and a program uses one of them.
+    # Imported late: each protocol has its own libraries, and a program uses one of them.
     if scheme == "grpc":
         import tritonclient.grpc as triton_grpc
 
@@ -62,14 +62,14 @@ def open_transport(url: str, timeout_s: float) -> Transport:
     import tritonclient.http as triton_http
     from geventhttpclient.response import HTTPParseError
 
-    # Ctrl-C reaches the caller as everywhere; gevent would print it, too.
+    # Ctrl-C reaches the caller as usual; gevent would print it as well.
     hub = gevent.get_hub()
     hub.NOT_ERROR = tuple({*hub.NOT_ERROR, KeyboardInterrupt})
     client = triton_http.InferenceServerClient(
         address, connection_timeout=timeout_s, network_timeout=timeout_s
     )
     transport = _Blocking(triton_http, client, url, timeout_s, broken=HTTPParseError)
-    # The limits above hold for each read of the socket; this one for the whole call.
+    # The limits above are per read of the socket; this one is for the whole call.
     transport.deadline = lambda: gevent.Timeout(timeout_s, TimeoutError)
     return transport
 
@@ -78,7 +78,7 @@ def open_async_transport(url: str, timeout_s: float) -> AsyncTransport:
     """The transport for asyncio, to be called inside the event loop; gRPC only."""
     scheme, address = parse_url(url)
     if scheme != "grpc":  # tritonclient's HTTP client for asyncio blocks the loop on large bodies
-        raise UrlError(f"AsyncClient speaks gRPC only: give it grpc://host:port, got {url!r}")
+        raise UrlError(f"AsyncClient supports gRPC only: use grpc://host:port, got {url!r}")
     import tritonclient.grpc.aio as triton_grpc
 
     client = triton_grpc.InferenceServerClient(address, channel_args=GRPC_CHANNEL_ARGS)
@@ -86,10 +86,9 @@ def open_async_transport(url: str, timeout_s: float) -> AsyncTransport:
 
 
 class _TritonClient:
-    """One tritonclient client of any kind, its exceptions translated.
+    """Any client of tritonclient, with its exceptions translated.
 
-    call_limit: further arguments of each call. broken: the exception by which the library says
-    that the other side hung up or speaks another protocol.
+    call_limit: further arguments of each call. broken: see `as_pem_error`.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class _TritonClient:
             "model_name": model,
             "inputs": tensors,
             "outputs": [self._triton.InferRequestedOutput(name) for name in outputs],
-            # Microseconds: the server drops a request that nobody waits for any more.
+            # Microseconds, after which the server drops the request.
             "timeout": max(1, round(self._timeout_s * 1e6)),
             **self._call_limit,
         }
@@ -128,10 +127,10 @@ class _TritonClient:
     @contextmanager
     def _translated(self) -> Iterator[None]:
         if self._closed:
-            raise PemError("this client is closed; make a new one")
+            raise PemError("this client is closed; create a new one")
         try:
             yield
-        # Whatever the libraries below raise, a caller has one tree to catch.
+        # Whatever these libraries raise, a caller catches `PemError`.
         except Exception as error:
             raise as_pem_error(error, self._url, self._timeout_s, self._broken) from error
 
@@ -141,8 +140,8 @@ class _Blocking(_TritonClient):
 
     def infer(self, model: str, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         with self._translated(), self.deadline():
-            answer = self._client.infer(**self._arguments(model, inputs, outputs))
-            return {name: answer.as_numpy(name) for name in outputs}
+            response = self._client.infer(**self._arguments(model, inputs, outputs))
+            return {name: response.as_numpy(name) for name in outputs}
 
     def is_model_ready(self, model: str) -> bool:
         with self._translated(), self.deadline():
@@ -157,8 +156,8 @@ class _Blocking(_TritonClient):
 class _Asyncio(_TritonClient):
     async def infer(self, model: str, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         with self._translated():
-            answer = await self._client.infer(**self._arguments(model, inputs, outputs))
-            return {name: answer.as_numpy(name) for name in outputs}
+            response = await self._client.infer(**self._arguments(model, inputs, outputs))
+            return {name: response.as_numpy(name) for name in outputs}
 
     async def close(self) -> None:
         self._closed = True

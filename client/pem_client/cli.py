@@ -11,11 +11,10 @@ from pathlib import Path
 from PIL import Image
 
 from ._client import Client
+from ._detections import Detections, format_table
 from ._errors import ImageError, InvalidRequest, PemError
 from ._protocol import DEFAULT_URL
-from ._result import Detections
 from ._version import __version__
-from .table import format_table
 
 __all__ = ["main"]
 
@@ -27,21 +26,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 if every image was segmented, 1 after a message on stderr if not."""
     arguments = _parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a file name may be no text of this terminal's
+        sys.stdout.reconfigure(errors="replace")  # a file name may not be valid text here
     try:
         done = _segment(arguments)
         sys.stdout.flush()
         return 0 if done else 1
     except PemError as error:
-        return _complain(error)
+        return _fail(error)
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except OSError as error:  # of stdout; every other one is a PemError by now
-        # Python flushes stdout once more at exit, and would complain there.
+    except OSError as error:  # of stdout; every other one is a PemError
+        # Python flushes stdout again at exit, and would report the error there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return _BROKEN_PIPE
-        return _complain(f"cannot print the result: {error.strerror}")
+        return _fail(f"cannot print the result: {error.strerror}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,11 +48,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="pem-client", description="Client of a fai-pem-m-ade server."
     )
     parser.add_argument("--version", action="version", version=__version__)
-    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
-    segment = verbs.add_parser(
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    segment = commands.add_parser(
         "segment",
         help="find the segments of images",
-        description="Print what a server finds in images: label, score, box, share.",
+        description="Print the segments of images: label, score, box, share of the image.",
     )
     segment.add_argument("images", nargs="+", metavar="IMAGE", type=Path)
     segment.add_argument(
@@ -66,31 +65,31 @@ def _parser() -> argparse.ArgumentParser:
         help="keep segments with a score above this, 0 to 1 (%(default)s)",
     )
     segment.add_argument(
-        "--json", action="store_true", help="print one JSON document a line, masks included"
+        "--json", action="store_true", help="print one JSON document per line, masks included"
     )
     segment.add_argument(
         "--overlay",
         type=Path,
         metavar="PATH",
-        help="write the image with its segments drawn in; a folder if there are several",
+        help="write the image with its segments drawn on it; a folder for several images",
     )
     return parser
 
 
 def _segment(arguments: argparse.Namespace) -> bool:
-    """Segment each image; whether all went well. A bad image does not stop the others."""
+    """Segment each image; whether all succeeded. A bad image does not stop the others."""
     overlays = _overlay_paths(arguments.images, arguments.overlay)
     done = True
     with Client(arguments.url) as client:
         for image, overlay in zip(arguments.images, overlays, strict=True):
             try:
                 encoded = _read(image)
-                found = client.infer(encoded, arguments.threshold)
-                _print(image, found, arguments)
+                detections = client.infer(encoded, arguments.threshold)
+                _print(image, detections, arguments)
                 if overlay:
-                    _save(found.overlay(encoded), overlay)
+                    _save(detections.overlay(encoded), overlay)
             except (InvalidRequest, ImageError) as error:
-                _complain(f"{image}: {error}")
+                _fail(f"{image}: {error}")
                 done = False
     return done
 
@@ -109,29 +108,29 @@ def _overlay_paths(images: Sequence[Path], target: Path | None) -> list[Path | N
     if len(images) == 1 and not os.path.isdir(target):
         return [target]
     names = [image.stem for image in images]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise PemError(f"two images would both become {target / twice}.png; segment them apart")
+    if duplicate := next((name for name in names if names.count(name) > 1), None):
+        raise PemError(f"{target / duplicate}.png would be written twice; segment one at a time")
     return [target / f"{name}.png" for name in names]
 
 
-def _print(image: Path, found: Detections, arguments: argparse.Namespace) -> None:
+def _print(image: Path, detections: Detections, arguments: argparse.Namespace) -> None:
     if arguments.json:
-        print(json.dumps({"image": str(image), **found.to_dict()}), flush=True)
+        print(json.dumps({"image": str(image), **detections.to_dict()}), flush=True)
         return
     if len(arguments.images) > 1:
         print(f"{image}:")
-    print(format_table(found), flush=True)
+    print(format_table(detections), flush=True)
 
 
 def _save(image: Image.Image, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
-    except (OSError, ValueError) as error:  # ValueError: a suffix that Pillow does not know
+    except (OSError, ValueError) as error:  # ValueError: a suffix unknown to Pillow
         raise PemError(f"cannot write {path}: {error}") from error
     print(f"overlay: {path}", file=sys.stderr)
 
 
-def _complain(message: object) -> int:
+def _fail(message: object) -> int:
     print(f"pem-client: {message}", file=sys.stderr)
     return 1

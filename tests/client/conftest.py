@@ -1,4 +1,4 @@
-"""Made-up answers, and a server that is a Python object."""
+"""Example detections, and a server that is a Python object."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from pem_client import Detection, Detections
 
 @pytest.fixture
 def png() -> Callable[[Any], bytes]:
-    """Encode an array as PNG: bool as 1 bit, uint8 as grey."""
+    """Encode an array as PNG: bool as 1 bit, uint8 as gray."""
 
     def encode(values: NDArray[Any]) -> bytes:
         buffer = io.BytesIO()
@@ -42,16 +42,16 @@ def street(png: Callable[[Any], bytes]) -> Detections:
 
 @dataclass
 class FakeTransport:
-    """Answers with `outputs`, or raises `error`; keeps what it was asked."""
+    """Returns `outputs`, or raises `error`; records its requests."""
 
     outputs: dict[str, NDArray[Any]]
     error: Exception | None = None
     models: Sequence[str] = ("fai-pem-m-ade",)
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
     closed: bool = False
 
     def infer(self, model: str, inputs: Any, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
-        self.asked.append({"model": model, "outputs": list(outputs), **inputs})
+        self.requests.append({"model": model, "outputs": list(outputs), **inputs})
         if self.error:
             raise self.error
         return self.outputs
@@ -65,7 +65,7 @@ class FakeTransport:
 
 @pytest.fixture
 def transport(street: Detections, png: Callable[[Any], bytes]) -> FakeTransport:
-    """A server that sees the street in every image."""
+    """A server that returns the street for every image."""
     class_map = np.zeros((40, 60), np.uint8)
     class_map[:20], class_map[20:, :30] = 3, 7
     return FakeTransport(

@@ -1,4 +1,4 @@
-"""The command line: what it prints, where, and how it ends."""
+"""The command line: what it prints, where, and its exit codes."""
 
 import io
 import json
@@ -25,7 +25,7 @@ from pem_client.cli import main
 
 @pytest.fixture
 def server(transport, monkeypatch):
-    """Let the command line speak to the fake server."""
+    """Connect the command line to the fake server."""
     monkeypatch.setattr("pem_client.cli.Client", partial(Client, transport=transport))
     return transport
 
@@ -49,8 +49,8 @@ def test_one_image_prints_its_table(server, street, image, capsys):
     out, err = capsys.readouterr()
     assert out == f"{format_table(street)}\n"
     assert err == ""
-    assert server.asked[0]["image"].item() == image.read_bytes()
-    assert server.asked[0]["threshold"].item() == 0.5
+    assert server.requests[0]["image"].item() == image.read_bytes()
+    assert server.requests[0]["threshold"].item() == 0.5
     assert server.closed
 
 
@@ -60,7 +60,7 @@ def test_several_images_have_a_header_each(server, street, image, tmp_path, caps
     assert main(["segment", str(image), str(other), "--threshold", "0.25"]) == 0
     table = format_table(street)
     assert capsys.readouterr().out == f"{image}:\n{table}\n{other}:\n{table}\n"
-    assert [asked["threshold"].item() for asked in server.asked] == [0.25, 0.25]
+    assert [request["threshold"].item() for request in server.requests] == [0.25, 0.25]
 
 
 def test_json_is_one_document_a_line(server, street, image, capsys):
@@ -72,9 +72,7 @@ def test_json_is_one_document_a_line(server, street, image, capsys):
     assert Detections.from_json(json.dumps(document)) == street
 
 
-def test_the_overlay_of_one_image_is_written_where_it_was_asked_for(
-    server, image, tmp_path, capsys
-):
+def test_the_overlay_of_one_image_is_written_to_its_path(server, image, tmp_path, capsys):
     target = tmp_path / "new folder" / "drawn.png"
     assert main(["segment", str(image), "--overlay", str(target)]) == 0
     assert capsys.readouterr().err == f"overlay: {target}\n"
@@ -91,7 +89,7 @@ def test_the_overlays_of_several_images_go_into_a_folder(server, image, tmp_path
     assert sorted(path.name for path in folder.iterdir()) == ["other.png", "street.png"]
 
 
-def test_one_overlay_goes_into_a_folder_that_is_there(server, image, tmp_path):
+def test_one_overlay_goes_into_an_existing_folder(server, image, tmp_path):
     folder = tmp_path / "overlays"
     folder.mkdir()
     assert main(["segment", str(image), "--overlay", str(folder)]) == 0
@@ -102,8 +100,8 @@ def test_two_overlays_of_one_name_are_refused_before_anything_is_sent(
     server, image, tmp_path, capsys
 ):
     assert main(["segment", str(image), str(image), "--overlay", str(tmp_path / "o")]) == 1
-    assert capsys.readouterr().err.startswith("pem-client: two images would both become ")
-    assert not server.asked
+    assert capsys.readouterr().err.startswith("pem-client: ")
+    assert not server.requests
 
 
 @pytest.mark.parametrize("name", ["drawn.nonsense", "drawn", "blocked/drawn.png"])
@@ -125,7 +123,7 @@ def test_a_missing_file_is_one_line_and_does_not_stop_the_others(
     assert format_table(street) in out
 
 
-def test_a_broken_image_is_told_with_its_name(server, image, capsys):
+def test_a_broken_image_is_reported_by_its_name(server, image, capsys):
     server.error = InvalidRequest("image must be an image")
     assert main(["segment", str(image), str(image)]) == 1
     out, err = capsys.readouterr()
@@ -137,7 +135,7 @@ def test_a_server_that_is_gone_ends_the_command_at_once(server, image, capsys):
     server.error = ServerUnavailable("nobody there")
     assert main(["segment", str(image), str(image)]) == 1
     assert capsys.readouterr().err == "pem-client: nobody there\n"
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
@@ -145,13 +143,15 @@ def test_a_server_that_is_down_is_one_line(image, closed_port, capsys, scheme):
     url = f"{scheme}://127.0.0.1:{closed_port}"
     assert main(["segment", str(image), "--url", url]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"pem-client: no model answers at {url} (Connection refused); ")
+    assert error.startswith("pem-client: ")
+    assert url in error
+    assert "Connection refused" in error
     assert error.count("\n") == 1
 
 
 def test_an_address_of_another_scheme_is_one_line(image, capsys):
     assert main(["segment", str(image), "--url", "ftp://here:21"]) == 1
-    assert capsys.readouterr().err.startswith("pem-client: the server's address must be ")
+    assert capsys.readouterr().err.startswith("pem-client: ")
 
 
 def test_ctrl_c_is_quiet(server, image, capsys):
@@ -174,9 +174,7 @@ def test_a_full_disk_under_stdout_is_one_line(server, image, capsys, monkeypatch
     with open("/dev/full", "w") as stdout:
         monkeypatch.setattr(sys, "stdout", stdout)
         assert main(["segment", str(image)]) == 1
-    assert capsys.readouterr().err == (
-        "pem-client: cannot print the result: No space left on device\n"
-    )
+    assert "No space left on device" in capsys.readouterr().err
 
 
 def test_a_file_name_that_is_not_utf8_does_not_stop_the_output(server, tmp_path, monkeypatch):
@@ -210,4 +208,5 @@ def test_the_masks_of_another_image_are_one_line(server, tmp_path, capsys):
     Image.fromarray(np.zeros((4, 6), np.uint8)).save(other)
     assert main(["segment", str(other), "--overlay", str(tmp_path / "o.png")]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"pem-client: {other}: the image must be the one that was segmented")
+    assert error.startswith(f"pem-client: {other}: ")
+    assert error.count("\n") == 1

@@ -1,7 +1,6 @@
 """Client and AsyncClient over a server that is a Python object."""
 
 import asyncio
-import re
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from pem_client import AsyncClient, Client, Detections, Overloaded, PemError, Se
 
 
 class AsyncFake:
-    """The fake server for asyncio: answers after the loop had a turn."""
+    """The fake server for asyncio; each answer waits for a turn of the loop."""
 
     def __init__(self, transport):
         self.blocking = transport
@@ -27,21 +26,21 @@ class AsyncFake:
         self.blocking.close()
 
 
-def test_infer_sends_the_image_and_the_threshold_and_returns_what_was_found(transport, street):
+def test_infer_sends_the_image_and_the_threshold_and_returns_detections(transport, street):
     with Client(transport=transport) as client:
         assert client.infer(b"jpeg") == street
-    (asked,) = transport.asked
-    assert asked["model"] == "fai-pem-m-ade"
-    assert asked["outputs"] == ["detections"]
-    assert asked["image"].item() == b"jpeg"
-    assert asked["threshold"].item() == 0.5
+    (request,) = transport.requests
+    assert request["model"] == "fai-pem-m-ade"
+    assert request["outputs"] == ["detections"]
+    assert request["image"].item() == b"jpeg"
+    assert request["threshold"].item() == 0.5
 
 
-def test_segment_asks_for_the_class_map_only(transport):
+def test_segment_requests_only_the_class_map(transport):
     with Client(transport=transport) as client:
         class_map = client.segment(b"jpeg", threshold=0.25)
-    assert transport.asked[0]["outputs"] == ["segmentation"]
-    assert transport.asked[0]["threshold"].item() == 0.25
+    assert transport.requests[0]["outputs"] == ["segmentation"]
+    assert transport.requests[0]["threshold"].item() == 0.25
     assert (class_map.shape, class_map.dtype) == ((40, 60), np.uint8)
     assert class_map[0, 0] == 3
 
@@ -61,19 +60,19 @@ def test_the_model_cards_snippet_works_with_another_first_line(
     assert capsys.readouterr().out == f"{street}\n"
 
 
-def test_a_remote_model_is_asked_under_its_own_name(transport):
+def test_a_remote_model_is_requested_by_its_name(transport):
     transport.models = ("fai-pem-m-ade", "another")
     with Client(transport=transport) as client:
         client.get_remote_model("another").infer(b"jpeg")
         client.infer(b"jpeg")
-    assert [asked["model"] for asked in transport.asked] == ["another", "fai-pem-m-ade"]
+    assert [request["model"] for request in transport.requests] == ["another", "fai-pem-m-ade"]
 
 
-def test_a_model_that_is_not_ready_is_said_at_once(transport):
+def test_a_model_that_is_not_ready_is_an_error_at_once(transport):
     client = Client("grpc://here:1", transport=transport)
-    with pytest.raises(ServerUnavailable, match=r"grpc://here:1 has no model 'nope' ready"):
+    with pytest.raises(ServerUnavailable, match=r"'nope'.*grpc://here:1"):
         client.get_remote_model("nope")
-    assert not transport.asked
+    assert not transport.requests
 
 
 def test_leaving_the_context_closes_the_connection(transport):
@@ -91,7 +90,7 @@ def test_what_the_transport_raises_reaches_the_caller(transport):
 @pytest.mark.parametrize("make", [Client, AsyncClient])
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf")])
 def test_a_time_limit_must_be_positive(make, timeout_s):
-    with pytest.raises(ValueError, match="timeout_s must be seconds above 0 and finite"):
+    with pytest.raises(ValueError, match="timeout_s"):
         make("grpc://127.0.0.1:1", timeout_s=timeout_s)
 
 
@@ -110,21 +109,20 @@ def test_async_calls_give_the_same_results_and_run_at_the_same_time(transport, s
     assert first == second == street
     assert class_map[39, 0] == 7
     assert fake.most_running == 3
-    assert sorted(asked["threshold"].item() for asked in transport.asked) == [0.25, 0.5, 0.5]
-    assert {asked["image"].item() for asked in transport.asked} == {b"jpeg"}
+    assert sorted(request["threshold"].item() for request in transport.requests) == [0.25, 0.5, 0.5]
+    assert {request["image"].item() for request in transport.requests} == {b"jpeg"}
     assert transport.closed
 
 
-def test_an_async_client_that_is_not_open_says_how_to_open_it():
-    sentence = re.escape("write `async with AsyncClient(url) as client`")
-    with pytest.raises(PemError, match=sentence):
+def test_an_async_client_must_be_opened():
+    with pytest.raises(PemError, match="async with AsyncClient"):
         asyncio.run(AsyncClient("grpc://127.0.0.1:1").infer(b"jpeg"))
 
 
 def test_an_async_client_refuses_http():
-    async def ask() -> Detections:
+    async def infer() -> Detections:
         async with AsyncClient("http://127.0.0.1:8000") as client:
             return await client.infer(b"jpeg")
 
-    with pytest.raises(PemError, match="gRPC only"):
-        asyncio.run(ask())
+    with pytest.raises(PemError, match="grpc://"):
+        asyncio.run(infer())

@@ -1,4 +1,4 @@
-"""The error tree: every failure below becomes one of ours, with a sentence."""
+"""The error tree: every failure of a transport becomes one of ours."""
 
 import inspect
 
@@ -35,10 +35,10 @@ def test_every_grpc_status_has_its_error():
 
 
 @pytest.mark.parametrize("code", sorted(set(grpc.StatusCode) - {grpc.StatusCode.OK}, key=str))
-def test_every_grpc_status_becomes_a_sentence(code):
-    error = translate(refusal(str(code), "something is wrong"))
+def test_every_grpc_status_keeps_the_servers_reason(code):
+    error = translate(refusal(str(code), "disk full"))
     assert type(error) is _errors.KIND_OF_STATUS[code.name]
-    assert "something is wrong" in str(error) or type(error) is DeadlineExceeded
+    assert "disk full" in str(error) or type(error) is DeadlineExceeded
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,8 @@ def test_a_status_decides_the_error(status, kind):
 def test_a_full_queue_is_an_overload_and_not_an_absence(status, reason):
     error = translate(refusal(status, f"in ensemble 'fai-pem-m-ade', {reason}"))
     assert type(error) is Overloaded
-    assert str(error) == (
-        f"the server at {URL} is overloaded ({reason.rpartition('] ')[2]}); try again later"
-    )
+    assert URL in str(error)
+    assert f"({reason.rpartition('] ')[2]})" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +86,7 @@ def test_a_full_queue_is_an_overload_and_not_an_absence(status, reason):
         "[request id: <id_unknown>] in ensemble 'a', in ensemble 'b', image must be an image",
     ],
 )
-def test_the_servers_sentence_is_told_without_what_triton_puts_before_it(message):
+def test_the_servers_message_is_shown_without_tritons_prefixes(message):
     error = translate(refusal("StatusCode.INVALID_ARGUMENT", message))
     assert str(error) == "image must be an image"
 
@@ -95,7 +94,7 @@ def test_the_servers_sentence_is_told_without_what_triton_puts_before_it(message
 def test_the_traceback_of_a_failed_step_is_left_out():
     message = "message: KeyError: 'boom'\n\nAt:\n  /models/post/1/model.py(15): execute\n"
     error = translate(refusal("StatusCode.INTERNAL", message))
-    assert str(error) == f"the server at {URL} failed: message: KeyError: 'boom'"
+    assert str(error).endswith(": message: KeyError: 'boom'")
 
 
 @pytest.mark.parametrize(
@@ -113,16 +112,16 @@ def test_the_traceback_of_a_failed_step_is_left_out():
         ),
     ],
 )
-def test_grpcs_search_for_an_address_is_told_by_its_last_cause(details, cause):
+def test_grpcs_search_for_an_address_is_shown_by_its_last_cause(details, cause):
     error = translate(refusal("StatusCode.UNAVAILABLE", details))
     assert type(error) is ServerUnavailable
-    assert str(error).startswith(f"no model answers at {URL} ({cause}); ")
+    assert f"{URL} ({cause})" in str(error)
 
 
-def test_the_page_of_a_proxy_is_told_by_its_status():
+def test_the_page_of_a_proxy_is_shown_by_its_status():
     page = "an exception occurred in the client while decoding the response: <html>"
     error = translate(refusal("503", page, details="<html>"))
-    assert str(error).startswith(f"no model answers at {URL} (HTTP status 503); ")
+    assert f"{URL} (HTTP status 503)" in str(error)
 
 
 class HungUp(Exception):
@@ -132,7 +131,7 @@ class HungUp(Exception):
 @pytest.mark.parametrize(
     ("error", "kind", "part"),
     [
-        (TimeoutError(), DeadlineExceeded, "within 2.5 s"),
+        (TimeoutError(), DeadlineExceeded, "2.5 s"),
         (ConnectionRefusedError(111, "Connection refused"), ServerUnavailable, "refused"),
         (BrokenPipeError(32, "Broken pipe"), ServerUnavailable, "Broken pipe"),
         (OSError(), ServerUnavailable, "OSError"),
@@ -141,7 +140,7 @@ class HungUp(Exception):
         (Exception(), ServerError, "Exception"),
     ],
 )
-def test_what_is_no_answer_at_all_becomes_an_error_too(error, kind, part):
+def test_other_exceptions_become_errors_too(error, kind, part):
     translated = translate(error, broken=HungUp)
     assert type(translated) is kind
     assert part in str(translated)

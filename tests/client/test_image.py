@@ -1,4 +1,4 @@
-"""Images in: what is sent as it is, what is encoded, what is refused."""
+"""Images in: sent unchanged, encoded, or refused."""
 
 import io
 
@@ -96,7 +96,7 @@ def test_damage_elsewhere_in_the_exif_does_not_stop_the_turn():
     assert upright_rgb(bytes(damaged)).size == (6, 9)
 
 
-def test_exif_that_cannot_be_read_leaves_the_image_as_it_lies(monkeypatch):
+def test_exif_that_cannot_be_read_does_not_turn_the_image(monkeypatch):
     image = Image.fromarray(PIXELS)
     monkeypatch.setattr(image, "getexif", lambda: 1 / 0)
     assert upright_rgb(image).tobytes() == PIXELS.tobytes()
@@ -129,20 +129,20 @@ def test_an_overlay_never_draws_on_the_array_that_was_given():
         np.zeros((4, 5), bool),
     ],
 )
-def test_an_array_of_another_form_is_refused_with_what_arrived(array):
-    with pytest.raises(ImageError, match=r"must be \(H, W, 3\) .* convert it first") as caught:
+def test_an_array_of_another_shape_or_type_is_refused(array):
+    with pytest.raises(ImageError, match=r"\(H, W, 3\)") as caught:
         encode_image(array)
-    assert f"got {array.shape} {array.dtype}" in str(caught.value)
+    assert f"{array.shape} {array.dtype}" in str(caught.value)
 
 
 @pytest.mark.parametrize("thing", [None, 3, [[1, 2], [3, 4]], io.BytesIO(b"")])
 def test_another_type_is_refused_by_its_name(thing):
-    with pytest.raises(ImageError, match=f"got {type(thing).__name__}"):
+    with pytest.raises(ImageError, match=type(thing).__name__):
         encode_image(thing)
 
 
 def test_an_unreadable_path_is_refused_by_its_name(tmp_path):
-    with pytest.raises(ImageError, match=r"cannot read .*missing\.jpg: No such file"):
+    with pytest.raises(ImageError, match=r"missing\.jpg: No such file"):
         encode_image(tmp_path / "missing.jpg")
     with pytest.raises(ImageError, match="Is a directory"):
         encode_image(tmp_path)
@@ -152,7 +152,7 @@ def test_an_unreadable_path_is_refused_by_its_name(tmp_path):
 
 @pytest.mark.parametrize("encoded", [b"", b"text", jpeg()[:200]])
 def test_a_broken_image_has_no_overlay(encoded):
-    with pytest.raises(ImageError, match="cannot decode the image") as caught:
+    with pytest.raises(ImageError) as caught:
         upright_rgb(encoded)
     assert "0x" not in str(caught.value)
 

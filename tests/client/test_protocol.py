@@ -1,4 +1,4 @@
-"""The wire contract: addresses, request tensors, answers."""
+"""The wire format: addresses, request tensors, responses."""
 
 import numpy as np
 import pytest
@@ -41,8 +41,8 @@ def test_an_address_names_its_wire_and_is_grpc_without_a_scheme(url, parsed):
         "ftp://host:21",
     ],
 )
-def test_an_address_of_another_form_is_refused_with_the_right_ones(url):
-    with pytest.raises(UrlError, match="must be grpc://host:port or http://host:port") as caught:
+def test_any_other_address_is_refused(url):
+    with pytest.raises(UrlError, match="grpc://host:port or http://host:port") as caught:
         parse_url(url)
     assert repr(url) in str(caught.value)
 
@@ -56,16 +56,16 @@ def test_a_request_has_the_image_and_the_threshold_with_a_batch_dimension():
     assert tensors["threshold"].item() == 0.25
 
 
-def test_the_answer_gives_the_detections_that_were_sent(street):
+def test_detections_are_read(street):
     answer = {"detections": np.array([[street.to_json().encode()]], dtype=object)}
     assert read_detections(answer) == street
 
 
-def test_the_answer_gives_the_class_map_that_was_sent(png):
+def test_the_class_map_is_read(png):
     class_map = np.array([[0, 3], [150, 3]], np.uint8)
-    answered = read_segmentation({"segmentation": np.array([[png(class_map)]], dtype=object)})
-    assert answered.dtype == np.uint8
-    assert np.array_equal(answered, class_map)
+    received = read_segmentation({"segmentation": np.array([[png(class_map)]], dtype=object)})
+    assert received.dtype == np.uint8
+    assert np.array_equal(received, class_map)
 
 
 @pytest.mark.parametrize(
@@ -76,27 +76,28 @@ def test_the_answer_gives_the_class_map_that_was_sent(png):
         np.array([[b"a"], [b"b"]], dtype=object),
         np.array([[0.5]], np.float32),
         np.array([["text"]], dtype=object),
-        np.array([[b"not what was agreed"]], dtype=object),
+        np.array([[b"neither JSON nor PNG"]], dtype=object),
     ],
 )
-def test_an_answer_unlike_the_contract_is_the_servers_error(tensor):
-    with pytest.raises(ServerError, match="not as agreed"):
+def test_any_other_output_is_the_servers_error(tensor):
+    with pytest.raises(ServerError):
         read_detections({"detections": tensor})
-    with pytest.raises(ServerError, match="not as agreed"):
+    with pytest.raises(ServerError):
         read_segmentation({"segmentation": tensor})
 
 
-def test_an_answer_of_another_shape_is_told_with_its_shape():
-    two = np.array([[b"{}"], [b"{}"]], dtype=object)
-    with pytest.raises(ServerError, match=r"one byte string, got \(2, 1\) object"):
-        read_detections({"detections": two})
+@pytest.mark.parametrize(
+    ("outputs", "found"),
+    [
+        ({}, "None"),
+        ({"detections": np.array([[b"{}"], [b"{}"]], dtype=object)}, r"\(2, 1\) object"),
+    ],
+)
+def test_a_missing_or_misshapen_output_is_named(outputs, found):
+    with pytest.raises(ServerError, match=f"'detections'.*{found}"):
+        read_detections(outputs)
 
 
-def test_an_answer_without_the_output_is_the_servers_error():
-    with pytest.raises(ServerError, match="'detections' must hold one byte string, got None"):
-        read_detections({})
-
-
-def test_an_answer_that_found_nothing_is_read():
+def test_an_empty_result_is_read():
     answer = {"detections": np.array([[b'{"detections": [], "latency": {}}']], dtype=object)}
     assert read_detections(answer) == Detections((), {})

@@ -155,4 +155,4 @@ def test_a_server_that_is_not_there_ends_with_2(tmp_path: Path) -> None:
         timeout=120,
     )
     assert ended.returncode == 2
-    assert "no model answers at grpc://127.0.0.1:1" in ended.stderr
+    assert "grpc://127.0.0.1:1" in ended.stderr

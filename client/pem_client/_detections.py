@@ -1,4 +1,4 @@
-"""What an image contains: `Detections`, in the field names and the JSON of the Focoos SDK."""
+"""The result: `Detections`, with the field names and the JSON of the Focoos SDK."""
 
 import base64
 import json
@@ -14,7 +14,8 @@ from PIL import Image
 
 from ._image import ImageInput, decode_png, upright_rgb
 from ._overlay import draw_overlay
-from .table import format_table, short_label
+
+_HEADER = ("label", "score", "box (x1 y1 x2 y2)", "share")
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Detection:
 
     bbox: (x1, y1, x2, y2) in pixels of the upright image, x2 and y2 exclusive.
     conf: score, 0 to 1. cls_id: 0-based class. label: the class's name.
-    mask_png: the mask as it came; `mask` decodes it when first asked for.
+    mask_png: the encoded mask; `mask` decodes it at first use.
     """
 
     bbox: tuple[float, float, float, float]
@@ -37,11 +38,11 @@ class Detection:
         if len(self.bbox) != 4 or not all(map(_is_number, self.bbox)):
             raise ValueError(f"bbox must be four finite numbers, got {self.bbox}")
         if self.bbox[0] > self.bbox[2] or self.bbox[1] > self.bbox[3]:
-            raise ValueError(f"bbox must be (x1, y1, x2, y2) with x1 <= x2, y1 <= y2: {self.bbox}")
+            raise ValueError(f"bbox must have x1 <= x2 and y1 <= y2, got {self.bbox}")
         if not _is_number(self.conf) or not 0 <= self.conf <= 1:
             raise ValueError(f"conf must be between 0 and 1, got {self.conf!r}")
         if not isinstance(self.cls_id, int) or self.cls_id < 0:
-            raise ValueError(f"cls_id must be 0 or a positive integer, got {self.cls_id!r}")
+            raise ValueError(f"cls_id must be an integer of at least 0, got {self.cls_id!r}")
         if not isinstance(self.label, str) or not isinstance(self.mask_png, bytes):
             raise ValueError("label must be a string and mask_png bytes")
 
@@ -53,7 +54,7 @@ class Detection:
         return mask
 
     def to_dict(self) -> dict[str, Any]:
-        """The wire form: plain values, the mask as base64 of its PNG."""
+        """Plain values for JSON, the mask as base64 of its PNG."""
         return {
             "bbox": list(self.bbox),
             "conf": self.conf,
@@ -63,17 +64,17 @@ class Detection:
         }
 
     @classmethod
-    def from_dict(cls, wire: dict[str, Any]) -> "Detection":
-        """The detection of a wire form; `ValueError` or `KeyError` if it is none."""
-        mask_png = base64.b64decode(wire["mask"], validate=True)
-        return cls(wire["bbox"], wire["conf"], wire["cls_id"], wire["label"], mask_png)
+    def from_dict(cls, values: dict[str, Any]) -> "Detection":
+        """The inverse of `to_dict`; `ValueError` or `KeyError` for other values."""
+        mask_png = base64.b64decode(values["mask"], validate=True)
+        return cls(values["bbox"], values["conf"], values["cls_id"], values["label"], mask_png)
 
 
 @dataclass(frozen=True, repr=False)
 class Detections:
-    """All segments of one image, as the server sent them: highest score first.
+    """All segments of one image, in the server's order: highest score first.
 
-    latency: seconds each step took on the server, by step.
+    latency: seconds on the server, by step.
     """
 
     detections: tuple[Detection, ...]
@@ -97,36 +98,73 @@ class Detections:
         return self.detections[index]
 
     def __repr__(self) -> str:
-        found = ", ".join(f"{short_label(found.label)} {found.conf:.2f}" for found in self)
-        return f"<Detections: {found or 'none'}>"
+        captions = ", ".join(map(_caption, self))
+        return f"<Detections: {captions or 'none'}>"
 
     def __str__(self) -> str:
         return format_table(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """The wire form: {"detections": [...], "latency": {...}}."""
-        return {"detections": [found.to_dict() for found in self], "latency": dict(self.latency)}
+        """{"detections": [...], "latency": {...}}, as the server sends it."""
+        return {"detections": [item.to_dict() for item in self], "latency": dict(self.latency)}
 
     def to_json(self) -> str:
-        """The wire form as text; `from_json` gives back an equal object."""
+        """The JSON of `to_dict`; `from_json` restores an equal object."""
         return json.dumps(self.to_dict())
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Detections":
-        """The detections of a wire form; `ValueError` with one sentence if it is none."""
+        """The inverse of `to_json`; `ValueError` with one sentence for other text."""
         try:
-            wire = json.loads(text)
-            if not isinstance(wire["detections"], list) or not isinstance(wire["latency"], dict):
+            values = json.loads(text)
+            items, latency = values["detections"], values["latency"]
+            if not isinstance(items, list) or not isinstance(latency, dict):
                 raise ValueError("detections must be a list and latency an object")
-            found = tuple(Detection.from_dict(each) for each in wire["detections"])
-            return cls(found, wire["latency"])
+            return cls(tuple(map(Detection.from_dict, items)), latency)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise ValueError(f"not the JSON of detections: {reason}") from error
+            raise ValueError(f"not the JSON of Detections: {reason}") from error
 
     def overlay(self, image: ImageInput) -> Image.Image:
-        """The image (the one that was segmented), tinted, outlined and labelled; RGB."""
-        return draw_overlay(upright_rgb(image), self.detections)
+        """The segmented image with each segment tinted, outlined and labeled; RGB."""
+        ranked = sorted(self, key=lambda item: item.conf, reverse=True)
+        return draw_overlay(
+            upright_rgb(image),
+            masks=[item.mask for item in ranked],
+            class_ids=[item.cls_id for item in ranked],
+            captions=[_caption(item) for item in ranked],
+        )
+
+
+def format_table(detections: Detections) -> str:
+    """One line per segment: label, score, box in pixels, share of the image; then the latency.
+
+    Labels with synonyms ("road, route") are shortened to the first, as in the overlay.
+    """
+    rows = [_HEADER, *map(_row, detections)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        f"{label:<{widths[0]}}  {score:>{widths[1]}}  {box:<{widths[2]}}  {share:>{widths[3]}}"
+        for label, score, box, share in rows
+    ]
+    if not len(detections):
+        lines = ["no segment scores above the threshold"]
+    if latency := detections.latency:
+        lines.append(", ".join(f"{step} {time * 1000:.1f} ms" for step, time in latency.items()))
+    return "\n".join(lines)
+
+
+def _row(item: Detection) -> tuple[str, str, str, str]:
+    box = " ".join(f"{round(edge):4d}" for edge in item.bbox)
+    return _short_label(item), f"{item.conf:.3f}", box, f"{item.mask.mean():.1%}"
+
+
+def _caption(item: Detection) -> str:
+    return f"{_short_label(item)} {item.conf:.2f}"
+
+
+def _short_label(item: Detection) -> str:
+    return item.label.partition(",")[0]
 
 
 def _is_number(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""Detections: what they hold, what they refuse, and that JSON loses nothing."""
+"""Detections: their fields, their JSON without loss, and their table."""
 
 import base64
 import json
@@ -7,13 +7,13 @@ import pickle
 import numpy as np
 import pytest
 
-from pem_client import Detection, Detections, ImageError
+from pem_client import Detection, Detections, ImageError, format_table
 
 
 def test_detections_from_json_equal_those_that_wrote_it(street):
     again = Detections.from_json(street.to_json())
     assert again == street
-    assert [found.bbox for found in again] == [(0, 0, 60, 20), (0, 20, 30, 40)]
+    assert [item.bbox for item in again] == [(0, 0, 60, 20), (0, 20, 30, 40)]
     assert again.latency == {"preprocess": 0.004, "inference": 0.031, "postprocess": 0.0035}
 
 
@@ -28,7 +28,7 @@ def test_json_of_the_server_comes_back_unchanged(street):
     assert json.loads(Detections.from_json(json.dumps(wire).encode()).to_json()) == wire
 
 
-def test_nothing_found_is_a_result_too():
+def test_an_empty_result_is_a_result():
     nothing = Detections.from_json('{"detections": [], "latency": {}}')
     assert len(nothing) == 0
     assert json.loads(nothing.to_json()) == {"detections": [], "latency": {}}
@@ -37,7 +37,7 @@ def test_nothing_found_is_a_result_too():
 
 def test_detections_are_a_sequence(street):
     assert len(street) == 2
-    assert [found.cls_id for found in street] == [2, 6]
+    assert [item.cls_id for item in street] == [2, 6]
     assert street[-1].label == "road, route"
 
 
@@ -55,10 +55,10 @@ def test_an_eight_bit_mask_reads_as_a_one_bit_mask(png):
     assert mask.tolist() == [[False, True], [True, False]]
 
 
-def test_a_mask_is_decoded_only_when_it_is_asked_for():
+def test_a_mask_is_decoded_at_first_use():
     found = Detection((0, 0, 1, 1), 0.5, 0, "wall", b"not a PNG")
     assert Detections.from_json(Detections((found,), {}).to_json())[0] == found
-    with pytest.raises(ImageError, match="cannot decode"):
+    with pytest.raises(ImageError, match="decode"):
         _ = found.mask
 
 
@@ -91,54 +91,70 @@ def test_detections_do_not_change(street):
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "part"),
     [
-        ({"bbox": ()}, "four finite numbers"),
-        ({"bbox": (0, 0, 1)}, "four finite numbers"),
-        ({"bbox": (0, 0, 1, float("nan"))}, "four finite numbers"),
-        ({"bbox": (0, 0, 1, "2")}, "four finite numbers"),
+        ({"bbox": ()}, "bbox"),
+        ({"bbox": (0, 0, 1)}, "bbox"),
+        ({"bbox": (0, 0, 1, float("nan"))}, "bbox"),
+        ({"bbox": (0, 0, 1, "2")}, "bbox"),
         ({"bbox": (5, 0, 1, 1)}, "x1 <= x2"),
         ({"conf": 1.5}, "conf must be"),
         ({"conf": float("nan")}, "conf must be"),
         ({"conf": None}, "conf must be"),
-        ({"cls_id": -1}, "cls_id must be"),
-        ({"cls_id": 2.5}, "cls_id must be"),
-        ({"label": 3}, "label must be"),
-        ({"mask_png": "text"}, "mask_png bytes"),
+        ({"cls_id": -1}, "cls_id"),
+        ({"cls_id": 2.5}, "cls_id"),
+        ({"label": 3}, "label"),
+        ({"mask_png": "text"}, "mask_png"),
     ],
 )
-def test_a_wrong_field_is_refused_with_a_sentence(change, sentence):
+def test_a_wrong_field_is_refused_by_its_name(change, part):
     right = {"bbox": (0, 0, 1, 1), "conf": 0.5, "cls_id": 0, "label": "wall", "mask_png": b""}
     assert Detection(**right).conf == 0.5
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValueError, match=part):
         Detection(**right | change)
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("text", "part"),
     [
         ("", "Expecting value"),
-        ("[]", "not the JSON of detections"),
-        ("null", "not the JSON of detections"),
-        ("{}", "'detections' is missing"),
-        ('{"detections": []}', "'latency' is missing"),
-        ('{"detections": {}, "latency": []}', "not the JSON of detections"),
-        ('{"detections": [], "latency": {"inference": "fast"}}', "latency must hold seconds"),
-        ('{"detections": [{"bbox": [0, 0, 1, 1]}], "latency": {}}', "'mask' is missing"),
-        ('{"detections": [3], "latency": {}}', "not the JSON of detections"),
+        ("[]", "JSON"),
+        ("null", "JSON"),
+        ("{}", "'detections'"),
+        ('{"detections": []}', "'latency'"),
+        ('{"detections": {}, "latency": []}', "JSON"),
+        ('{"detections": [], "latency": {"inference": "fast"}}', "latency"),
+        ('{"detections": [{"bbox": [0, 0, 1, 1]}], "latency": {}}', "'mask'"),
+        ('{"detections": [3], "latency": {}}', "JSON"),
         (
             '{"detections": [{"bbox": [0, 0, 1, 1], "conf": 1, "cls_id": 0, "label": "a",'
             ' "mask": "?"}], "latency": {}}',
             "base64",
         ),
-        (b"\xff\xfe\xfd", "not the JSON of detections"),
+        (b"\xff\xfe\xfd", "JSON"),
     ],
 )
-def test_text_that_is_no_wire_form_is_refused_with_a_sentence(text, sentence):
-    with pytest.raises(ValueError, match=sentence):
+def test_text_that_is_not_the_json_is_refused(text, part):
+    with pytest.raises(ValueError, match=part):
         Detections.from_json(text)
 
 
 def test_detections_hold_only_detections():
-    with pytest.raises(ValueError, match="Detection objects"):
+    with pytest.raises(ValueError, match="detections"):
         Detections(("sky",), {})
+
+
+def test_the_table_has_a_line_for_each_segment_and_one_for_the_latency(street):
+    assert str(street) == format_table(street)
+    assert format_table(street).splitlines() == [
+        "label  score  box (x1 y1 x2 y2)    share",
+        "sky    0.931     0    0   60   20  50.0%",
+        "road   0.750     0   20   30   40  25.0%",
+        "preprocess 4.0 ms, inference 31.0 ms, postprocess 3.5 ms",
+    ]
+
+
+def test_the_table_of_nothing_is_a_sentence_and_the_latency():
+    sentence, latency = format_table(Detections((), {"inference": 0.02})).splitlines()
+    assert latency == "inference 20.0 ms"
+    assert format_table(Detections((), {})) == sentence
