@@ -5,21 +5,11 @@ import asyncio
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _protocol
 from ._detections import Detections
 from ._errors import PemError
 from ._image import ImageInput, encode_image
-from ._protocol import (
-    DEFAULT_MODEL,
-    DEFAULT_TIMEOUT_S,
-    DEFAULT_URL,
-    DETECTIONS,
-    SEGMENTATION,
-    Tensors,
-    checked_timeout,
-    read_detections,
-    read_segmentation,
-    request_tensors,
-)
+from ._protocol import Tensors
 from ._transports import AsyncTransport, open_async_transport
 
 
@@ -31,24 +21,28 @@ class AsyncClient:
 
     def __init__(
         self,
-        url: str = DEFAULT_URL,
+        url: str = _protocol.DEFAULT_URL,
         *,
-        model: str = DEFAULT_MODEL,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
+        model: str = _protocol.DEFAULT_MODEL,
+        timeout_s: float = _protocol.DEFAULT_TIMEOUT_S,
         transport: AsyncTransport | None = None,
     ) -> None:
         self._url = url
         self._model = model
-        self._timeout_s = checked_timeout(timeout_s)
+        self._timeout_s = _protocol.checked_timeout(timeout_s)
         self._transport = transport
 
     async def infer(self, image: ImageInput, threshold: float = 0.5) -> Detections:
         """The segments of an image whose score is above `threshold`; see `Client.infer`."""
-        return read_detections(await self._request(image, threshold, DETECTIONS))
+        return _protocol.read_detections(
+            await self._request(image, threshold, _protocol.DETECTIONS)
+        )
 
     async def segment(self, image: ImageInput, threshold: float = 0.5) -> NDArray[np.uint8]:
         """One (H, W) class map, class id + 1, 0 = nothing found; see `Client.segment`."""
-        return read_segmentation(await self._request(image, threshold, SEGMENTATION))
+        return _protocol.read_segmentation(
+            await self._request(image, threshold, _protocol.SEGMENTATION)
+        )
 
     async def __aenter__(self) -> "AsyncClient":
         if self._transport is None:  # here, because the connection belongs to the running loop
@@ -65,5 +59,5 @@ class AsyncClient:
             raise PemError("this client is not open; use `async with AsyncClient(url) as client`")
         # Reading and encoding take milliseconds; other calls go on meanwhile.
         encoded = await asyncio.to_thread(encode_image, image)
-        inputs = request_tensors(encoded, threshold)
+        inputs = _protocol.request_tensors(encoded, threshold)
         return await self._transport.infer(self._model, inputs, [output])

@@ -3,21 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _protocol
 from ._detections import Detections
 from ._errors import ServerUnavailable
 from ._image import ImageInput, encode_image
-from ._protocol import (
-    DEFAULT_MODEL,
-    DEFAULT_TIMEOUT_S,
-    DEFAULT_URL,
-    DETECTIONS,
-    SEGMENTATION,
-    Tensors,
-    checked_timeout,
-    read_detections,
-    read_segmentation,
-    request_tensors,
-)
+from ._protocol import Tensors
 from ._transports import Transport, open_transport
 
 
@@ -33,15 +23,15 @@ class Client:
 
     def __init__(
         self,
-        url: str = DEFAULT_URL,
+        url: str = _protocol.DEFAULT_URL,
         *,
-        model: str = DEFAULT_MODEL,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
+        model: str = _protocol.DEFAULT_MODEL,
+        timeout_s: float = _protocol.DEFAULT_TIMEOUT_S,
         transport: Transport | None = None,
     ) -> None:
         self._url = url
         self._model = model
-        self._transport = transport or open_transport(url, checked_timeout(timeout_s))
+        self._transport = transport or open_transport(url, _protocol.checked_timeout(timeout_s))
 
     def infer(self, image: ImageInput, threshold: float = 0.5) -> Detections:
         """The segments of an image whose score is above `threshold` (0 to 1).
@@ -50,14 +40,14 @@ class Client:
         (H, W, 3) in RGB order or (H, W). EXIF orientation is applied before segmenting, so
         boxes and masks are those of the upright image.
         """
-        return read_detections(self._request(image, threshold, DETECTIONS))
+        return _protocol.read_detections(self._request(image, threshold, _protocol.DETECTIONS))
 
     def segment(self, image: ImageInput, threshold: float = 0.5) -> NDArray[np.uint8]:
         """One (H, W) class map of the upright image: class id + 1, 0 where nothing was found.
 
         image and threshold: as for `infer`.
         """
-        return read_segmentation(self._request(image, threshold, SEGMENTATION))
+        return _protocol.read_segmentation(self._request(image, threshold, _protocol.SEGMENTATION))
 
     def get_remote_model(self, name: str) -> "Client":
         """A client of another model on the same connection, once the server has it ready."""
@@ -79,5 +69,5 @@ class Client:
         self.close()
 
     def _request(self, image: ImageInput, threshold: float, output: str) -> Tensors:
-        inputs = request_tensors(encode_image(image), threshold)
+        inputs = _protocol.request_tensors(encode_image(image), threshold)
         return self._transport.infer(self._model, inputs, [output])

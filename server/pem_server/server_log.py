@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
-_LINE = re.compile(r"([IWE])\d{4} [\d:.]+\s+\d+ (\S+):\d+\]\s*(.*)", re.DOTALL)
+_LINE = re.compile(r"([IWE])\d{4} [\d:.]+\s+\d+ \S+:\d+\]\s*(.*)", re.DOTALL)
 
+LEVELS = {"W": "warning: ", "E": "error: "}
 # Logged by every healthy server here. All else of level W and E is shown.
 _HARMLESS = (
     # There is no GPU, or it is hidden on purpose; nothing here would use one.
@@ -25,35 +25,26 @@ _HARMLESS = (
 )
 
 
-class Entry(NamedTuple):
-    """One line taken apart; `level` is I, W or E, and empty where the line is not in the format."""
-
-    level: str
-    source: str
-    message: str
-
-
-def parse(line: str) -> Entry:
-    """Take one line apart; a line in no known format becomes the message."""
+def parse(line: str) -> tuple[str, str]:
+    """Return the level, "" where the line is in no known format, and the message."""
     match = _LINE.match(line.rstrip("\n"))
     if not match:
-        return Entry("", "", line.rstrip("\n"))
-    level, source, message = match.groups()
+        return "", line.rstrip("\n")
+    level, message = match.groups()
     if message.startswith('"'):
         try:
             message = json.loads(message, strict=False)
         except ValueError:
             message = message.strip('"')
-    return Entry(level, source, message.strip())
+    return level, message.strip()
 
 
 def plain(line: str) -> str | None:
     """Return the line as a person should see it; None for information and harmless warnings."""
-    entry = parse(line)
-    if entry.level == "I" or not entry.message or any(part in entry.message for part in _HARMLESS):
+    level, message = parse(line)
+    if level == "I" or not message or any(part in message for part in _HARMLESS):
         return None
-    name = {"W": "warning: ", "E": "error: "}.get(entry.level, "")
-    return f"tritonserver: {name}{entry.message}"
+    return f"tritonserver: {LEVELS.get(level, '')}{message}"
 
 
 class Reporter:
@@ -93,23 +84,23 @@ def causes(lines: Iterable[str]) -> str:
 
 def last_error(lines: Sequence[str]) -> str:
     """Return the first line of the last warning or error, "" where there is none."""
-    messages = [parse(line).message for line in lines if plain(line)]
+    messages = [parse(line)[1] for line in lines if plain(line)]
     return messages[-1].partition("\n")[0].rstrip(".") if messages else ""
 
 
 def _cause(line: str) -> str | None:
-    entry = parse(line)
-    if match := re.match(r"failed to load '(.+)' version \d+: (.*)", entry.message, re.DOTALL):
+    message = parse(line)[1]
+    if match := re.match(r"failed to load '(.+)' version \d+: (.*)", message, re.DOTALL):
         model, reason = match.groups()
         missing_step = re.search(r"depends on '(.+?)' which has no loaded version", reason)
         return f"depends on {missing_step[1]}" if missing_step else f"{model}: {_short(reason)}"
-    if match := re.match(r"Poll failed for model directory '(.+)': (.*)", entry.message, re.DOTALL):
+    if match := re.match(r"Poll failed for model directory '(.+)': (.*)", message, re.DOTALL):
         return f"{match[1]}: {_short(match[2])}"
-    if match := re.search(r"Error parsing text-format inference.ModelConfig: (.*)", entry.message):
+    if match := re.search(r"Error parsing text-format inference.ModelConfig: (.*)", message):
         return f"config.pbtxt {match[1].rstrip('.')}"
-    if entry.message.startswith("failed to start "):
-        return _short(entry.message)
-    if match := re.match(r"error: creating server: (.*)", entry.message):
+    if message.startswith("failed to start "):
+        return _short(message)
+    if match := re.match(r"error: creating server: (.*)", message):
         return f"server: {_short(match[1])}"
     return None
 

@@ -104,26 +104,19 @@ def test_detections_are_those_of_the_definition(postprocessing, geometry, stride
         assert detection["label"] == f"class {class_ids[query]}"
 
 
-def test_a_query_in_the_padding_alone_is_no_detection(postprocessing):
+@pytest.mark.parametrize(
+    ("cells", "geometry"),
+    [
+        (np.s_[32:], (32, 64, 32, 64)),  # in the padding alone
+        (np.s_[0, 0], (16, 16, 64, 64)),  # the pixel centers fall on rows and columns 2, 6, 10, ...
+    ],
+)
+def test_a_query_without_a_pixel_is_no_detection(postprocessing, cells, geometry):
     masks = np.zeros((64, 64), np.uint8)
-    masks[32:] = 1
+    masks[cells] = 1
     scores = np.full(QUERIES, 0.9, np.float32)
 
-    detections = detect(
-        postprocessing, np.arange(QUERIES, dtype=np.int32), scores, masks, (32, 64, 32, 64)
-    )
-
-    assert [detection["cls_id"] for detection in detections] == [0]
-
-
-def test_a_query_that_vanishes_in_a_small_image_is_no_detection(postprocessing):
-    masks = np.zeros((64, 64), np.uint8)
-    masks[0, 0] = 1  # the image's pixel centres fall on rows and columns 2, 6, 10, ...
-    scores = np.full(QUERIES, 0.9, np.float32)
-
-    detections = detect(
-        postprocessing, np.arange(QUERIES, dtype=np.int32), scores, masks, (16, 16, 64, 64)
-    )
+    detections = detect(postprocessing, np.arange(QUERIES, dtype=np.int32), scores, masks, geometry)
 
     assert [detection["cls_id"] for detection in detections] == [0]
 
@@ -162,12 +155,6 @@ def test_the_score_must_be_greater_than_the_threshold(postprocessing, threshold,
     assert len(detections) == count
 
 
-def test_nothing_above_the_threshold_is_an_empty_list(postprocessing):
-    class_ids, scores, masks = random_outputs(0, 64)
-
-    assert detect(postprocessing, class_ids, scores, masks, (64, 64, 64, 64), 1.0) == []
-
-
 def batch(count: int, **changes):
     """Arguments of `detect` for images that all look alike."""
     class_ids, scores, masks = random_outputs(0, 64)
@@ -195,18 +182,6 @@ def test_each_image_of_a_batch_has_its_own_geometry_and_threshold(postprocessing
         for index in range(2)
     ]
     assert len(both[0]) > len(both[1]) > 0
-
-
-def test_the_threshold_is_a_half_when_absent(postprocessing):
-    half = np.array([[0.5]], np.float32)
-
-    assert postprocessing.detect(**batch(1)) == postprocessing.detect(**batch(1, threshold=half))
-
-
-def test_no_images_have_no_answers(postprocessing):
-    nothing = {name: array[:0] for name, array in batch(1).items() if isinstance(array, np.ndarray)}
-
-    assert postprocessing.detect(**batch(1, **nothing)) == []
 
 
 @pytest.mark.parametrize(

@@ -100,12 +100,6 @@ def test_each_image_of_a_batch_has_its_own_geometry_and_threshold(rendering):
     assert not decoded(second).any()
 
 
-def test_no_images_have_no_images(rendering):
-    nothing = {name: array[:0] for name, array in batch(1).items() if isinstance(array, np.ndarray)}
-
-    assert rendering.render(**batch(1, **nothing)) == []
-
-
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
@@ -125,11 +119,3 @@ def test_the_palette_is_in_the_image(rendering):
     colors = Image.open(io.BytesIO(png)).getpalette()
 
     assert np.reshape(colors, (256, 3)).tolist() == rendering.palette().tolist()
-
-
-def test_the_palette_starts_black_and_every_class_has_its_own_color(rendering):
-    palette = rendering.palette()
-
-    assert palette.dtype == np.uint8
-    assert palette[0].tolist() == [0, 0, 0]
-    assert len({tuple(color) for color in palette[:151].tolist()}) == 151

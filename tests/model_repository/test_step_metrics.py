@@ -101,37 +101,6 @@ def test_detections_are_counted_for_each_image(
     assert outcomes("postprocess") == {"ok": 2, "bad_request": 1}
 
 
-def test_rendered_images_are_counted_by_outcome(start_model, request_of, outcomes, network_outputs):
-    model = start_model("pem_render")
-
-    model.execute(
-        [
-            request_of(**network_outputs(0.9, 0.9)),
-            request_of(**network_outputs(0.9), threshold=np.array([[np.nan]], np.float32)),
-        ]
-    )
-
-    assert outcomes("render") == {"ok": 2, "bad_request": 1}
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_a_failure_of_ours_is_counted_once(
-    start_model, request_of, outcomes, monkeypatch, logged_errors, good_inputs, name
-):
-    model = start_model(name)
-    request = request_of(**good_inputs[name])
-
-    def fail(*_arguments, **_options):
-        raise MemoryError("no room for the answer")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pb_utils, "Tensor", fail)
-        model.execute([request])
-
-    assert outcomes(name.removeprefix("pem_")) == {"failed": 1}
-    assert logged_errors
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_every_series_is_there_before_its_first_event(start_model, name):
     model = start_model(name)
