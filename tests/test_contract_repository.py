@@ -1,4 +1,4 @@
-"""The model repository agrees with itself, with the graph, and with what makes its files."""
+"""The model repository agrees with itself, with the graph, and with its warm-up files' script."""
 
 import importlib.util
 import io
@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from google.protobuf import text_format
 from PIL import Image
 from tritonclient.grpc import model_config_pb2
 
-REPOSITORY = Path(__file__).resolve().parents[1] / "model_repository"
+from pem_server.checkout import MODEL_REPOSITORY
+from pem_server.model_config import read_model_config
+
 ENSEMBLE = "fai-pem-m-ade"
 STEPS = ["pem_network", "pem_postprocess", "pem_preprocess", "pem_render"]
-CONFIGS = sorted(REPOSITORY.glob("*/config.pbtxt")) + sorted(REPOSITORY.glob("*/configs/*.pbtxt"))
+CONFIGS = sorted(MODEL_REPOSITORY.glob("*/config.pbtxt")) + sorted(
+    MODEL_REPOSITORY.glob("*/configs/*.pbtxt")
+)
 STEP_CONFIGS = [path for path in CONFIGS if ENSEMBLE not in path.parts]
 DTYPES = {
     model_config_pb2.TYPE_UINT8: np.uint8,
@@ -31,29 +34,30 @@ ONNX_TYPES = {
     "tensor(float)": model_config_pb2.TYPE_FP32,
 }
 
-each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(REPOSITORY)))
+each_config = pytest.mark.parametrize(
+    "path", CONFIGS, ids=lambda p: str(p.relative_to(MODEL_REPOSITORY))
+)
 each_step_config = pytest.mark.parametrize(
-    "path", STEP_CONFIGS, ids=lambda p: str(p.relative_to(REPOSITORY))
+    "path", STEP_CONFIGS, ids=lambda p: str(p.relative_to(MODEL_REPOSITORY))
 )
 
 
-def read(path: Path):
-    return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
-
-
 def model_of(path: Path) -> Path:
-    return REPOSITORY / path.relative_to(REPOSITORY).parts[0]
+    return MODEL_REPOSITORY / path.relative_to(MODEL_REPOSITORY).parts[0]
+
+
+def read(path: Path):
+    named = path.stem if path.parent.name == "configs" else None
+    return read_model_config(model_of(path), named)
 
 
 def variants_of(model: str) -> list:
-    folder = REPOSITORY / model
-    return [read(path) for path in [folder / "config.pbtxt", *folder.glob("configs/*.pbtxt")]]
+    return [read(path) for path in CONFIGS if model_of(path).name == model]
 
 
-def chosen(model: str, variant: str):
-    """What the server reads with --model-config-name=VARIANT."""
-    named = REPOSITORY / model / "configs" / f"{variant}.pbtxt"
-    return read(named if named.is_file() else REPOSITORY / model / "config.pbtxt")
+def chosen(model: str, config_name: str | None):
+    """What the server reads with --model-config-name."""
+    return read_model_config(MODEL_REPOSITORY / model, config_name)
 
 
 def tensors(config) -> dict[str, tuple]:
@@ -61,20 +65,20 @@ def tensors(config) -> dict[str, tuple]:
     return inputs | {f"out {t.name}": (t.data_type, [*t.dims]) for t in config.output}
 
 
-def fits(given: tuple, wanted: tuple) -> bool:
+def fits(source: tuple, target: tuple) -> bool:
     """Whether a tensor of one type and dims may go where another is declared; -1 is any length."""
-    (given_type, given_dims), (wanted_type, wanted_dims) = given, wanted
-    return given_type == wanted_type and all(
-        -1 in pair or pair[0] == pair[1] for pair in zip(given_dims, wanted_dims, strict=True)
+    (source_type, source_dims), (target_type, target_dims) = source, target
+    return source_type == target_type and all(
+        -1 in pair or pair[0] == pair[1] for pair in zip(source_dims, target_dims, strict=True)
     )
 
 
-def test_every_folder_is_a_model_and_no_file_lies_beside_them():
-    assert sorted(path.name for path in REPOSITORY.iterdir()) == sorted([ENSEMBLE, *STEPS])
+def test_every_folder_is_a_model_and_there_are_no_other_files():
+    assert sorted(path.name for path in MODEL_REPOSITORY.iterdir()) == sorted([ENSEMBLE, *STEPS])
     for model in [ENSEMBLE, *STEPS]:
-        assert (REPOSITORY / model / "config.pbtxt").is_file()
-        assert (REPOSITORY / model / "1").is_dir()
-    assert (REPOSITORY / ENSEMBLE / "1" / ".gitkeep").is_file()  # Git drops empty folders
+        assert (MODEL_REPOSITORY / model / "config.pbtxt").is_file()
+        assert (MODEL_REPOSITORY / model / "1").is_dir()
+    assert (MODEL_REPOSITORY / ENSEMBLE / "1" / ".gitkeep").is_file()  # Git drops empty folders
 
 
 @each_config
@@ -84,12 +88,6 @@ def test_a_configuration_names_its_model_and_batches_eight(path):
     assert config.name == model_of(path).name
     assert config.max_batch_size == 8
     assert bool(config.backend) != bool(config.platform)
-
-
-@each_config
-def test_every_tensor_says_what_it_holds(path):
-    for line in re.findall(r"^ +dims: .*", path.read_text(), re.MULTILINE):
-        assert "#" in line, line
 
 
 @pytest.mark.parametrize("model", [ENSEMBLE, *STEPS])
@@ -105,23 +103,23 @@ def test_the_models_that_differ_on_a_t4_have_a_configuration_for_it():
     assert found == [ENSEMBLE, "pem_network", "pem_preprocess"]
 
 
-def limited_queues(variant):
-    steps = {name: chosen(name, variant).dynamic_batching for name in STEPS}
+def limited_queues(config_name):
+    steps = {name: chosen(name, config_name).dynamic_batching for name in STEPS}
     return {name: step for name, step in steps.items() if step.HasField("default_queue_policy")}
 
 
-def max_images_waiting(variant):
-    return int(chosen("pem_preprocess", variant).parameters["max_images_waiting"].string_value)
+def max_images_waiting(config_name):
+    return int(chosen("pem_preprocess", config_name).parameters["max_images_waiting"].string_value)
 
 
 def test_on_a_cpu_the_first_step_refuses_and_no_queue_has_a_policy():
     """A policy stops Triton's prefetching, see pem_preprocess/1/admission.py."""
-    assert limited_queues("config") == {}
-    assert max_images_waiting("config") >= 2 * chosen("pem_network", "config").max_batch_size
+    assert limited_queues(None) == {}
+    assert max_images_waiting(None) >= 2 * chosen("pem_network", None).max_batch_size
 
 
 def test_on_a_t4_one_queue_has_a_limit_and_a_deadline():
-    """One alone, because each costs up to half a second of an idle step."""
+    """Only one, because each costs up to half a second of an idle step."""
     limited = limited_queues("t4")
     assert [*limited] == ["pem_preprocess"]
     policy = limited["pem_preprocess"].default_queue_policy
@@ -131,17 +129,17 @@ def test_on_a_t4_one_queue_has_a_limit_and_a_deadline():
     assert policy.max_queue_size >= 8
     # A delay and a time limit together make a model slower and slower (server#8870).
     assert limited["pem_preprocess"].max_queue_delay_microseconds == 0
-    # An engine in TensorRT counts nothing out, so nothing may be counted in.
+    # TensorRT's backend never lowers the gauge, so nothing may raise it.
     assert max_images_waiting("t4") == 0
 
 
 def test_the_network_batches_where_a_batch_pays():
     assert chosen("pem_network", "t4").HasField("dynamic_batching")
-    assert not chosen("pem_network", "config").HasField("dynamic_batching")
+    assert not chosen("pem_network", None).HasField("dynamic_batching")
 
 
 @each_step_config
-def test_every_step_says_where_it_runs(path):
+def test_every_step_declares_where_it_runs(path):
     [group] = read(path).instance_group
 
     on_gpu = read(path).platform == "tensorrt_plan"
@@ -150,7 +148,7 @@ def test_every_step_says_where_it_runs(path):
 
 
 def test_the_t4_runs_the_engine():
-    config = read(REPOSITORY / "pem_network" / "configs" / "t4.pbtxt")
+    config = read(MODEL_REPOSITORY / "pem_network" / "configs" / "t4.pbtxt")
 
     assert (config.platform, config.default_model_filename) == ("tensorrt_plan", "model.plan")
     assert [sample.batch_size for sample in config.model_warmup] == [1, 4, 8]
@@ -158,12 +156,12 @@ def test_the_t4_runs_the_engine():
 
 @pytest.mark.parametrize("ensemble", ["config.pbtxt", "configs/t4.pbtxt"])
 def test_the_ensemble_connects_tensors_of_one_type_and_shape(ensemble):
-    config = read(REPOSITORY / ENSEMBLE / ensemble)
+    config = read(MODEL_REPOSITORY / ENSEMBLE / ensemble)
     known = {t.name: (t.data_type, [*t.dims]) for t in config.input}
     optional = {t.name for t in config.input if t.optional}
 
     for wiring in config.ensemble_scheduling.step:
-        step = read(REPOSITORY / wiring.model_name / "config.pbtxt")
+        step = read(MODEL_REPOSITORY / wiring.model_name / "config.pbtxt")
         inputs = {t.name: t for t in step.input}
         outputs = {t.name: t for t in step.output}
         assert set(wiring.input_map) == set(inputs)
@@ -181,15 +179,15 @@ def test_the_ensemble_connects_tensors_of_one_type_and_shape(ensemble):
 
 
 def test_no_step_makes_both_outputs_so_that_one_alone_costs_one():
-    config = read(REPOSITORY / ENSEMBLE / "config.pbtxt")
-    wanted = {output.name for output in config.output}
-    made = [wanted & {*step.output_map.values()} for step in config.ensemble_scheduling.step]
+    config = read(MODEL_REPOSITORY / ENSEMBLE / "config.pbtxt")
+    outputs = {output.name for output in config.output}
+    by_step = [outputs & {*step.output_map.values()} for step in config.ensemble_scheduling.step]
 
-    assert [names for names in made if names] == [{"detections"}, {"segmentation"}]
+    assert [names for names in by_step if names] == [{"detections"}, {"segmentation"}]
 
 
 def test_only_the_t4_limits_requests_in_flight():
-    portable, t4 = (chosen(ENSEMBLE, name).ensemble_scheduling for name in ("config", "t4"))
+    portable, t4 = (chosen(ENSEMBLE, name).ensemble_scheduling for name in (None, "t4"))
 
     assert portable.max_inflight_requests == 0  # Triton 2.51 cannot read the field
     assert t4.max_inflight_requests >= 8  # a full batch
@@ -236,10 +234,10 @@ def test_the_warmup_files_are_those_that_their_script_draws(root):
     spec.loader.exec_module(make_warmup)
     drawn = make_warmup.warmup_files()
 
-    assert sorted(drawn) == sorted(REPOSITORY.glob("*/warmup/*"))
+    assert sorted(drawn) == sorted(MODEL_REPOSITORY.glob("*/warmup/*"))
     for path, content in drawn.items():
         committed = path.read_bytes()
-        if path.suffix == ".bytes":  # compressors may differ from machine to machine
+        if path.suffix == ".bytes":  # compressors differ between machines
             committed, content = (
                 np.asarray(Image.open(io.BytesIO(file[4:]))) for file in (committed, content)
             )
@@ -250,9 +248,9 @@ def test_the_warmup_files_are_those_that_their_script_draws(root):
 
 def test_the_graph_has_the_tensors_of_the_network_step():
     session = onnxruntime.InferenceSession(
-        REPOSITORY / "pem_network" / "1" / "model.onnx", providers=["CPUExecutionProvider"]
+        MODEL_REPOSITORY / "pem_network" / "1" / "model.onnx", providers=["CPUExecutionProvider"]
     )
-    config = read(REPOSITORY / "pem_network" / "config.pbtxt")
+    config = read(MODEL_REPOSITORY / "pem_network" / "config.pbtxt")
 
     for declared, found in (
         (config.input, session.get_inputs()),
@@ -265,9 +263,9 @@ def test_the_graph_has_the_tensors_of_the_network_step():
 
 
 def test_the_labels_are_the_150_classes_of_the_graph():
-    labels = (REPOSITORY / "pem_postprocess" / "labels.txt").read_text().splitlines()
+    labels = (MODEL_REPOSITORY / "pem_postprocess" / "labels.txt").read_text().splitlines()
     session = onnxruntime.InferenceSession(
-        REPOSITORY / "pem_network" / "1" / "model.onnx", providers=["CPUExecutionProvider"]
+        MODEL_REPOSITORY / "pem_network" / "1" / "model.onnx", providers=["CPUExecutionProvider"]
     )
 
     assert len(labels) == len(set(labels)) == 150
@@ -280,6 +278,6 @@ def test_the_labels_are_those_of_the_model_card(shared):
         r"<td>(\d+)</td>\s*<td>([^<]+)</td>\s*<td>[\d.]+</td>",
         (shared / "model-card.md").read_text(),
     )
-    labels = (REPOSITORY / "pem_postprocess" / "labels.txt").read_text().splitlines()
+    labels = (MODEL_REPOSITORY / "pem_postprocess" / "labels.txt").read_text().splitlines()
 
     assert rows == [(str(number), label) for number, label in enumerate(labels, start=1)]

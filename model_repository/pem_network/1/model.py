@@ -30,7 +30,7 @@ class TritonPythonModel:
         responses = dict(zip(map(id, active), self._respond(active), strict=True))
         self.waiting.batch_done()
         cancelled = ("the request was cancelled", pb_utils.TritonError.CANCELLED)
-        return [responses.get(id(request)) or _failure(*cancelled) for request in requests]
+        return [responses.get(id(request)) or _error(*cancelled) for request in requests]
 
     def _respond(self, requests):
         if not requests:
@@ -43,8 +43,8 @@ class TritonPythonModel:
             return [_response(arrays) for arrays in zip(*split, strict=True)]
         except Exception:
             pb_utils.Logger.log_error(traceback.format_exc())
-            sentence = "pem_network failed; the reason is in the server's log"
-            return [_failure(sentence, pb_utils.TritonError.INTERNAL) for _ in requests]
+            message = "pem_network failed; the reason is in the server's log"
+            return [_error(message, pb_utils.TritonError.INTERNAL) for _ in requests]
 
 
 def _images(request):
@@ -57,5 +57,5 @@ def _response(arrays):
     return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in named])
 
 
-def _failure(sentence, code):
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(sentence, code))
+def _error(message, code):
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))

@@ -31,7 +31,7 @@ class TritonPythonModel:
     def _respond(self, request):
         if request.is_cancelled():
             self.metrics.count("cancelled")
-            return _failure("the request was cancelled", pb_utils.TritonError.CANCELLED)
+            return _error("the request was cancelled", pb_utils.TritonError.CANCELLED)
         count = 1  # until the request says how many
         try:
             arrival = time.monotonic()
@@ -55,15 +55,15 @@ class TritonPythonModel:
             return response
         except InputError as error:
             self.metrics.count("bad_request", count)
-            return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
+            return _error(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception:
             self.metrics.count("failed", count)
             pb_utils.Logger.log_error(traceback.format_exc())
-            return _failure(
+            return _error(
                 "pem_postprocess failed; the reason is in the server's log",
                 pb_utils.TritonError.INTERNAL,
             )
 
 
-def _failure(sentence, code):
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(sentence, code))
+def _error(message, code):
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
