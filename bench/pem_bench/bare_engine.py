@@ -34,7 +34,7 @@ def open_engine(repository: Path) -> Network:
     package = ModuleType("served_network")
     package.__path__ = [str(folder)]
     sys.modules[package.__name__] = package
-    module = importlib.import_module(f"{package.__name__}.inference")
+    module = importlib.import_module(f"{package.__name__}.openvino_network")
     settings = network_parameters(repository)
     engine: Network = module.Network(
         folder / "model.onnx", int(settings["threads"]), settings["precision"]

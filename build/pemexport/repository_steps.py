@@ -53,7 +53,7 @@ def open_network(graph: Path, precision: str, threads: int = 0) -> Any:
 
     ValueError if the CPU or the graph lacks what the precision needs.
     """
-    step: Any = _step("pem_network/1/inference.py")
+    step: Any = _step("pem_network/1/openvino_network.py")
     return step.Network(graph, threads, precision)
 
 
@@ -64,13 +64,13 @@ def has_int8() -> bool:
 
 def this_processor() -> Any:
     """The network step's facts of this CPU: `int8` and `bf16`, each a bool."""
-    step: Any = _step("pem_network/1/inference.py")
+    step: Any = _step("pem_network/1/openvino_network.py")
     return step.detect_cpu(step.openvino_core())
 
 
 def openvino_core() -> Any:
     """The one `openvino.Core` of this process; the network step explains why."""
-    step: Any = _step("pem_network/1/inference.py")
+    step: Any = _step("pem_network/1/openvino_network.py")
     return step.openvino_core()
 
 

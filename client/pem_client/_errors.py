@@ -131,8 +131,8 @@ def _classify(error: InferenceServerException) -> tuple[type[PemError], str]:
 def _first_line(message: str) -> str:
     """The server's message without prefixes and without the traceback of a failed step."""
     message = _PREFIXES.sub("", message.strip())
-    if found := _NO_CONNECTION.match(message):
-        message = found["cause"]
+    if match := _NO_CONNECTION.match(message):
+        message = match["cause"]
     return message.partition("\n")[0].strip()
 
 

@@ -78,7 +78,7 @@ def read_segmentation(outputs: Tensors) -> NDArray[np.uint8]:
 def _only_element(outputs: Tensors, name: str) -> bytes:
     tensor = outputs.get(name)
     if tensor is None or tensor.size != 1 or not isinstance(tensor.item(), bytes):
-        found = None if tensor is None else f"{tensor.shape} {tensor.dtype}"
-        raise ValueError(f"output {name!r} must be one byte string, got {found}")
+        received = None if tensor is None else f"{tensor.shape} {tensor.dtype}"
+        raise ValueError(f"output {name!r} must be one byte string, got {received}")
     element: bytes = tensor.item()
     return element

@@ -20,13 +20,13 @@ PYTHONS = ((3, 11), (3, 12))  # numpy below 2 exists up to 3.12; the project is 
 def problems() -> list[str]:
     """Return one sentence for each reason why this Python cannot run the server."""
     version = sys.version_info[:2]
-    found = [
+    checks = [
         system_problem(platform.system(), platform.machine()),
         glibc_problem(glibc_version()),
         # No need to install the library of a Python that cannot be used anyway.
         python_problem(version) or libpython_problem(libpython_folder(), version),
     ]
-    return [problem for problem in found if problem]
+    return [problem for problem in checks if problem]
 
 
 def system_problem(system: str, machine: str) -> str | None:
@@ -109,9 +109,9 @@ def libpython_folder() -> Path | None:
 
 def main() -> int:
     """Print the problems of this Python, also where it cannot make a virtual environment."""
-    found = [*problems(), *filter(None, [venv_problem()])]
-    print(*found, sep="\n", end="\n" if found else "")
-    return 1 if found else 0
+    reasons = [*problems(), *filter(None, [venv_problem()])]
+    print(*reasons, sep="\n", end="\n" if reasons else "")
+    return 1 if reasons else 0
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ BACKENDS = ("python", "ensemble")  # all that the server inside nvidia-pytriton 
 
 def machine_problems(http_port: int, grpc_port: int, metrics_port: int) -> list[str]:
     """Return what is wrong with this Python, its packages, the ports and the shared memory."""
-    found = [
+    checks = [
         package_problem("numpy", _installed("numpy")),
         package_problem("nvidia-pytriton", _installed("nvidia-pytriton")),
         same_port_problem(http_port, grpc_port, metrics_port),
@@ -30,7 +30,7 @@ def machine_problems(http_port: int, grpc_port: int, metrics_port: int) -> list[
         port_problem("--metrics-port", metrics_port),
         shared_memory_problem(_free_shared_memory()),
     ]
-    return [*python_check.problems(), *filter(None, found)]
+    return [*python_check.problems(), *filter(None, checks)]
 
 
 def repository_problems(repository: Path, config_name: str | None = None) -> list[str]:
@@ -40,12 +40,12 @@ def repository_problems(repository: Path, config_name: str | None = None) -> lis
             f"{repository} is no model repository, since it has no folder {NETWORK}; "
             "choose another with --repository."
         ]
-    found = [
+    checks = [
         config_name_problem(repository, config_name),
         backend_problem(repository, config_name),
         network_problem(repository),
     ]
-    return [problem for problem in found if problem][:1]  # the later follow from the first
+    return [problem for problem in checks if problem][:1]  # the others follow from the first
 
 
 def package_problem(name: str, version: str | None) -> str | None:

@@ -76,10 +76,10 @@ class Reporter:
 
 def causes(lines: Iterable[str]) -> str:
     """Return why a start failed, a few words for each cause; "" where the log does not say."""
-    found = [cause for cause in map(_cause, lines) if cause]
+    all_causes = [cause for cause in map(_cause, lines) if cause]
     # An ensemble without one of its steps, and the server's exit, only repeat an earlier cause.
-    first = [cause for cause in found if not cause.startswith(("depends on", "server: "))]
-    return "; ".join(dict.fromkeys(first or found))
+    first = [cause for cause in all_causes if not cause.startswith(("depends on", "server: "))]
+    return "; ".join(dict.fromkeys(first or all_causes))
 
 
 def last_error(lines: Sequence[str]) -> str:

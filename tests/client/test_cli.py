@@ -81,19 +81,15 @@ def test_the_overlay_of_one_image_is_written_to_its_path(server, image, tmp_path
         assert drawn.getpixel((2, 2)) == half_sky
 
 
-def test_the_overlays_of_several_images_go_into_a_folder(server, image, tmp_path):
-    other = tmp_path / "other.jpg"
-    Image.new("RGB", (60, 40)).save(other)
-    folder = tmp_path / "overlays"
-    assert main(["segment", str(image), str(other), "--overlay", str(folder)]) == 0
-    assert sorted(path.name for path in folder.iterdir()) == ["other.png", "street.png"]
-
-
-def test_one_overlay_goes_into_an_existing_folder(server, image, tmp_path):
+@pytest.mark.parametrize("names", [["a.png"], ["a.png", "b.jpg"]])
+def test_overlays_go_into_a_folder(server, tmp_path, names):
+    for name in names:
+        Image.new("RGB", (60, 40)).save(tmp_path / name)
     folder = tmp_path / "overlays"
     folder.mkdir()
-    assert main(["segment", str(image), "--overlay", str(folder)]) == 0
-    assert [path.name for path in folder.iterdir()] == ["street.png"]
+    images = [str(tmp_path / name) for name in names]
+    assert main(["segment", *images, "--overlay", str(folder)]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["a.png", "b.png"][: len(names)]
 
 
 def test_two_overlays_of_one_name_are_refused_before_anything_is_sent(
@@ -138,20 +134,14 @@ def test_a_server_that_is_gone_ends_the_command_at_once(server, image, capsys):
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_a_server_that_is_down_is_one_line(image, closed_port, capsys, scheme):
-    url = f"{scheme}://127.0.0.1:{closed_port}"
+@pytest.mark.parametrize("url", ["grpc://127.0.0.1:{}", "http://127.0.0.1:{}", "ftp://here:{}"])
+def test_a_server_that_cannot_be_reached_is_one_line(image, closed_port, capsys, url):
+    url = url.format(closed_port)
     assert main(["segment", str(image), "--url", url]) == 1
     error = capsys.readouterr().err
     assert error.startswith("pem-client: ")
     assert url in error
-    assert "Connection refused" in error
     assert error.count("\n") == 1
-
-
-def test_an_address_of_another_scheme_is_one_line(image, capsys):
-    assert main(["segment", str(image), "--url", "ftp://here:21"]) == 1
-    assert capsys.readouterr().err.startswith("pem-client: ")
 
 
 def test_ctrl_c_is_quiet(server, image, capsys):

@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from pem_client import AsyncClient, Client, Detections, Overloaded, PemError, ServerUnavailable
+from pem_client import AsyncClient, Client, Detections, PemError
 
 
 class AsyncFake:
@@ -68,23 +68,10 @@ def test_a_remote_model_is_requested_by_its_name(transport):
     assert [request["model"] for request in transport.requests] == ["another", "fai-pem-m-ade"]
 
 
-def test_a_model_that_is_not_ready_is_an_error_at_once(transport):
-    client = Client("grpc://here:1", transport=transport)
-    with pytest.raises(ServerUnavailable, match=r"'nope'.*grpc://here:1"):
-        client.get_remote_model("nope")
-    assert not transport.requests
-
-
 def test_leaving_the_context_closes_the_connection(transport):
     with Client(transport=transport):
         assert not transport.closed
     assert transport.closed
-
-
-def test_what_the_transport_raises_reaches_the_caller(transport):
-    transport.error = Overloaded("later")
-    with Client(transport=transport) as client, pytest.raises(Overloaded, match="later"):
-        client.infer(b"jpeg")
 
 
 @pytest.mark.parametrize("make", [Client, AsyncClient])

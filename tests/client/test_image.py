@@ -70,9 +70,8 @@ def test_a_turned_pil_image_is_sent_upright():
 
 @pytest.mark.parametrize("kind", ["path", "bytes", "pil"])
 def test_an_overlay_is_drawn_on_the_upright_image(tmp_path, kind):
-    path = tmp_path / "turned.jpg"
-    path.write_bytes(jpeg(TURNED))
-    encoded = path.read_bytes()
+    path, encoded = tmp_path / "turned.jpg", jpeg(TURNED)
+    path.write_bytes(encoded)
     image = {"path": path, "bytes": encoded, "pil": Image.open(io.BytesIO(encoded))}[kind]
     plain = np.asarray(Image.open(io.BytesIO(jpeg())))
     assert np.array_equal(np.asarray(upright_rgb(image)), np.rot90(plain, -1))
@@ -102,12 +101,9 @@ def test_exif_that_cannot_be_read_does_not_turn_the_image(monkeypatch):
     assert upright_rgb(image).tobytes() == PIXELS.tobytes()
 
 
-def test_sixteen_bits_are_scaled_and_transparency_lies_on_white_under_an_overlay():
-    assert upright_rgb(Image.fromarray(np.full((1, 1), 0x8080, np.uint16))).getpixel((0, 0)) == (
-        0x80,
-        0x80,
-        0x80,
-    )
+def test_sixteen_bits_are_scaled_and_transparency_becomes_white_under_an_overlay():
+    deep = Image.fromarray(np.full((1, 1), 0x8080, np.uint16))
+    assert upright_rgb(deep).getpixel((0, 0)) == (0x80, 0x80, 0x80)
     clear = Image.new("RGBA", (1, 1), (200, 0, 0, 0))
     assert upright_rgb(clear).getpixel((0, 0)) == (255, 255, 255)
 

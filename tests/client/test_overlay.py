@@ -1,10 +1,7 @@
 """The overlay on images of one color, where every changed pixel is visible."""
 
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
 
 from pem_client import Detection, Detections, ImageError, class_colour
 
@@ -117,12 +114,3 @@ def test_an_image_of_another_size_is_refused_with_both_sizes(segment):
     found = Detections((segment(0, 0, 5, 5, shape=(10, 20)),), {})
     with pytest.raises(ImageError, match=r"\(20, 10\).*\(10, 20\)"):
         found.overlay(np.zeros((20, 10, 3), np.uint8))
-
-
-def test_an_overlay_of_a_turned_photograph_fits_the_upright_masks(segment):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    buffer = io.BytesIO()
-    Image.new("RGB", (30, 20)).save(buffer, format="JPEG", exif=exif)
-    found = Detections((segment(0, 0, 5, 5, shape=(30, 20)),), {})
-    assert found.overlay(buffer.getvalue()).size == (20, 30)

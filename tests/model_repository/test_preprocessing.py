@@ -4,6 +4,7 @@ import io
 import random
 import struct
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -138,6 +139,7 @@ def test_damaged_exif_is_no_reason_to_refuse_a_good_image(preprocessing, limits,
         (encoded(noise(), "GIF"), "JPEG, PNG, WebP or BMP"),
         (encoded(noise(), "TIFF"), "JPEG, PNG, WebP or BMP"),
         (encoded(noise(), "JPEG")[:600], "cannot be decoded"),
+        (encoded(noise(300, 200), "JPEG")[:20_000], "cannot be decoded"),  # of a reduced size
         (encoded(noise(), "PNG")[:600], "cannot be decoded"),
         (encoded(noise(), "WEBP")[:600], "cannot be decoded"),
         (encoded(noise(), "BMP")[:600], "cannot be decoded"),
@@ -152,7 +154,7 @@ def test_damaged_exif_is_no_reason_to_refuse_a_good_image(preprocessing, limits,
 )
 def test_what_is_no_usable_image_is_refused_in_one_line(preprocessing, limits, data, part):
     with pytest.raises(preprocessing.ImageError) as caught:
-        preprocessing.decode(data, limits)
+        preprocessing.decode(data, limits, 64)
 
     assert part in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -192,24 +194,21 @@ def test_running_out_of_memory_is_not_blamed_on_the_client(preprocessing, limits
         preprocessing.decode(encoded(noise(), "PNG"), limits)
 
 
-def mutations(data: bytes, count: int) -> list[bytes]:
-    """Damaged copies: cut, shortened inside, or with bytes changed, most of them in the header."""
+def damaged_copies(data: bytes, count: int) -> Iterator[bytes]:
+    """Copies cut short, with a piece missing, or with changed bytes, most of them in the header."""
     dice = random.Random(len(data))
-    damaged = []
     for _ in range(count):
         copy = bytearray(data)
-        kind = dice.random()
+        place, kind = dice.randrange(len(copy)), dice.random()
         if kind < 0.25:
-            del copy[dice.randrange(len(copy)) :]
+            del copy[place:]
         elif kind < 0.35:
-            start = dice.randrange(len(copy))
-            del copy[start : start + dice.randrange(1, 20)]
+            del copy[place : place + dice.randrange(1, 20)]
         else:
-            reach = len(copy) if kind < 0.6 else min(len(copy), 120)
+            end = len(copy) if kind < 0.6 else min(len(copy), 120)
             for _ in range(dice.randrange(1, 5)):
-                copy[dice.randrange(reach)] = dice.choice([0, 127, 128, 255, dice.randrange(256)])
-        damaged.append(bytes(copy))
-    return damaged
+                copy[dice.randrange(end)] = dice.choice([0, 127, 128, 255, dice.randrange(256)])
+        yield bytes(copy)
 
 
 @pytest.mark.parametrize(
@@ -236,12 +235,12 @@ def mutations(data: bytes, count: int) -> list[bytes]:
 def test_a_damaged_file_is_decoded_or_refused(preprocessing, limits, data):
     assert preprocessing.prepare([data], limits, 64)
     refused = 0
-    for damaged in mutations(data, 300):
+    for damaged in damaged_copies(data, 300):
         try:
             preprocessing.prepare([damaged], limits, 64)
         except preprocessing.ImageError:
             refused += 1
-    assert refused  # else the mutations damage nothing
+    assert refused  # else nothing is damaged
 
 
 @pytest.mark.parametrize(
@@ -326,13 +325,6 @@ def test_other_formats_are_decoded_whole(preprocessing, limits, kind):
     image, original = preprocessing.decode(encoded(smooth(150, 100), kind), limits, 64)
 
     assert (image.size, original) == ((150, 100), (100, 150))
-
-
-def test_a_large_jpeg_cut_short_is_refused(preprocessing, limits):
-    data = encoded(noise(300, 200), "JPEG")
-
-    with pytest.raises(preprocessing.ImageError, match="cannot be decoded"):
-        preprocessing.prepare([data[: len(data) // 2]], limits, 64)
 
 
 def test_images_of_one_request_are_prepared_as_if_alone(preprocessing, limits):

@@ -29,7 +29,7 @@ def step(model: str, name: str) -> ModuleType:
 
 
 preprocessing = step("pem_preprocess", "preprocessing")
-inference = step("pem_network", "inference")
+inference = step("pem_network", "openvino_network")
 postprocessing = step("pem_postprocess", "postprocessing")
 labels = (REPOSITORY / "pem_postprocess" / "labels.txt").read_text(encoding="utf-8").splitlines()
 limits = preprocessing.Limits(max_bytes=MOST, max_pixels=MOST)

@@ -1,4 +1,4 @@
-"""Triton adapter of `inference`: the images of all requests in one run of the network."""
+"""Triton adapter of `openvino_network`: the images of all requests in one run of the network."""
 
 import json
 import traceback
@@ -9,7 +9,7 @@ import triton_python_backend_utils as pb_utils
 
 from pem_server.step_metrics import WaitingImages
 
-from .inference import OUTPUTS, Network
+from .openvino_network import OUTPUTS, Network
 
 
 class TritonPythonModel:
