@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalServerError", "TritonServer", "free_ports"]
 
-_MODULES = {"LocalServerError": "local_server", "TritonServer": "local_server", "free_ports": "ports"}
+_MODULES = {
+    "LocalServerError": "local_server",
+    "TritonServer": "local_server",
+    "free_ports": "ports",
+}
 
 
 def __getattr__(name: str) -> Any:
