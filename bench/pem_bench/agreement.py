@@ -1,14 +1,12 @@
-"""Whether two servers found the same in an image, and by how much they differ.
+"""Whether two servers found the same in an image, and how far their answers differ.
 
-Servers compute in different precisions and, by batches, in different orders. A detection close to
-the threshold may so be there or not; what is well above it must be there.
+Servers compute in different precisions and, by batches, in different orders. So a detection close
+to the threshold may or may not be there; one well above it must be.
 """
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
 
 from pem_client import Detection, Detections
 
@@ -20,62 +18,60 @@ SCORES_WITHIN = 0.1
 class Difference:
     """How far the detections of one server are from another's."""
 
-    missing: int  # sure detections that the other has, and this one has not, and the reverse
+    missing: int  # sure detections that only one of the two has
     score: float  # the largest difference of a score
-    mask_iou: float  # of all their masks together: what both cover over what either covers
+    mask_iou: float  # of all masks together: pixels that both cover over those that either does
 
     def __str__(self) -> str:
         return (
-            f"{self.missing} missing, scores within {self.score:.3f}, masks {self.mask_iou:.1%} "
-            "the same"
+            f"{self.missing} missing, scores within {self.score:.3f}, mask IoU {self.mask_iou:.1%}"
         )
 
 
 def compare(answer: Detections, reference: Detections) -> Difference:
     """Pair the sure detections of one label by their masks."""
-    theirs, missing, scores = list(answer), 0, [0.0]
+    unpaired, missing, scores = list(answer), 0, [0.0]
     both = either = 0
-    for mine in (found for found in reference if found.conf > SURE):
-        same = [found for found in theirs if found.label == mine.label]
-        if not same:
+    for expected in (detection for detection in reference if detection.conf > SURE):
+        candidates = [d for d in unpaired if d.label == expected.label]
+        if not candidates:
             missing += 1
             continue
-        best = max(same, key=lambda found: overlap(found, mine)[0])
-        theirs.remove(best)
-        scores.append(abs(best.conf - mine.conf))
-        pixels = overlap(best, mine)
+        best = max(candidates, key=lambda candidate: overlap(candidate, expected)[0])
+        unpaired.remove(best)
+        scores.append(abs(best.conf - expected.conf))
+        pixels = overlap(best, expected)
         both, either = both + pixels[0], either + pixels[1]
-    missing += sum(found.conf > SURE + SCORES_WITHIN for found in theirs)
+    missing += sum(detection.conf > SURE + SCORES_WITHIN for detection in unpaired)
     return Difference(missing, max(scores), both / either if either else 1.0)
 
 
-def overlap(one: Detection, other: Detection) -> tuple[int, int]:
-    """The pixels that both masks cover, and that either does; masks of two sizes share none."""
-    if one.mask.shape != other.mask.shape:
-        return 0, one.mask.size + other.mask.size
-    both = np.logical_and(one.mask, other.mask).sum()
-    return int(both), int(np.logical_or(one.mask, other.mask).sum())
+def overlap(a: Detection, b: Detection) -> tuple[int, int]:
+    """Pixels that both masks cover, and that either does; masks of two sizes share none."""
+    if a.mask.shape != b.mask.shape:
+        return 0, a.mask.size + b.mask.size
+    return int((a.mask & b.mask).sum()), int((a.mask | b.mask).sum())
 
 
 def checker(reference: bytes) -> Callable[[bytes], str | None]:
-    """A quick check of every answer against one: labels and scores of what is sure."""
-    expected = _sure(reference, SURE)
+    """A quick check of every answer against one: labels and scores of sure detections."""
+    expected = _labels_and_scores(reference, SURE)
 
     def check(answer: bytes) -> str | None:
-        found = _sure(answer, SURE - SCORES_WITHIN)
+        found = _labels_and_scores(answer, SURE - SCORES_WITHIN)
         for label, score in expected:
-            near = [each for each in found if each[0] == label]
-            if not near:
-                return f"an answer lacks {label}, found with {score:.2f} before"
-            closest = min(near, key=lambda each: abs(each[1] - score))
+            candidates = [pair for pair in found if pair[0] == label]
+            if not candidates:
+                return f"an answer lacks {label} ({score:.2f} in the first answer)"
+            closest = min(candidates, key=lambda pair: abs(pair[1] - score))
             if abs(closest[1] - score) > SCORES_WITHIN:
-                return f"an answer has {label} with {closest[1]:.2f}, and {score:.2f} before"
+                return f"{label} scored {closest[1]:.2f} ({score:.2f} in the first answer)"
             found.remove(closest)
         return None
 
     return check
 
 
-def _sure(answer: bytes, least: float) -> list[tuple[str, float]]:
-    found = json.loads(answer)["detections"]
-    return [(each["label"], each["conf"]) for each in found if each["conf"] > least]
+def _labels_and_scores(answer: bytes, least: float) -> list[tuple[str, float]]:
+    detections = json.loads(answer)["detections"]
+    return [(each["label"], each["conf"]) for each in detections if each["conf"] > least]

@@ -1,33 +1,35 @@
-"""The verbs of `./run bench`. A verb is a module with `add_arguments(parser)` and `run(options)`.
+"""The commands of `./run bench`: modules with `add_arguments(parser)` and `run(options)`.
 
-Only the module of the verb asked for is imported, so that one can do without another's packages.
+Only the chosen command's module is imported, so that it can do without another's packages.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 
-EVERYTHING = "everything"
-VERBS = {  # module, what it does
-    EVERYTHING: (
-        "pem_bench.everything",
-        "all but peers and sweep, in one report; also without a verb",
-    ),
-    "engine": ("pem_bench.engine", "the network alone, in every form this machine can run"),
-    "steps": ("pem_bench.steps", "the steps around the network"),
-    "end-to-end": ("pem_bench.end_to_end", "this repository and its peers, served and asked"),
-    "share": ("pem_bench.share", "what the server takes beside the network"),
-    "memory": ("pem_bench.memory", "what the served system holds, and whether it grows"),
-    "peers": ("pem_bench.peers", "the peers' own settings, each tried out"),
-    "sweep": ("pem_bench.sweep", "the configuration's numbers, each tried out"),
+from pem_server.console import accept_old_options, log
+
+ALL = "all"
+COMMANDS = {  # module, summary
+    ALL: ("pem_bench.run_all", "everything below in one report; also without a command"),
+    "engine": ("pem_bench.engine", "the network alone, on every backend of this machine"),
+    "steps": ("pem_bench.steps_only", "the served steps around a network that costs nothing"),
+    "end-to-end": ("pem_bench.end_to_end", "this repository and its peers, served under load"),
+    "overhead": ("pem_bench.server_overhead", "what serving costs beside the bare engine; p99"),
+    "memory": ("pem_bench.memory", "memory of the served system: idle, under load, growth"),
 }
+OLD_COMMANDS = {  # of 0.1, and what they are now
+    "everything": [ALL],
+    "share": ["overhead"],
+    "peers": ["end-to-end", "--only", "fastapi-onnxruntime", "litserve-onnxruntime"],
+}
+OLD_OPTIONS = {"--picture": "--image"}
 
 
 class BenchError(Exception):
-    """What the user can mend; the message is one sentence."""
+    """The user can fix this; the message is one sentence."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,24 +38,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage())
         return 0
     if not arguments or arguments[0].startswith("-"):
-        arguments.insert(0, EVERYTHING)
-    verb, *rest = arguments
-    if verb not in verbs():
-        print(f"bench: there is no {verb}\n{usage()}", file=sys.stderr)
+        arguments.insert(0, ALL)
+    command, *rest = current(accept_old_options(arguments, OLD_OPTIONS))
+    if command not in COMMANDS:
+        log(f"bench: unknown command {command}\n{usage()}")
         return 2
-    module = import_module(VERBS[verb][0])
+    module = import_module(COMMANDS[command][0])
     try:
-        module.run(parser_of(verb, module).parse_args(rest))
+        module.run(parser_of(command, module).parse_args(rest))
     except (BenchError, OSError) as error:
-        print(f"bench {verb}: {error}", file=sys.stderr)
+        log(f"bench {command}: {error}")
         return 1
     return 0
 
 
-def parser_of(verb: str, module: ModuleType) -> argparse.ArgumentParser:
-    """The options of a verb."""
+def current(arguments: list[str]) -> list[str]:
+    """The arguments with a command of 0.1 replaced, after a warning."""
+    old, rest = arguments[0], arguments[1:]
+    if old not in OLD_COMMANDS:
+        return arguments
+    new = OLD_COMMANDS[old]
+    log(f"warning: bench {old} is now bench {' '.join(new)}; 0.3 will not accept the old name")
+    return [*new, *rest]
+
+
+def parser_of(command: str, module: ModuleType) -> argparse.ArgumentParser:
+    """The options of a command."""
     parser = argparse.ArgumentParser(
-        prog=f"run bench {verb}",
+        prog=f"run bench {command}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -61,11 +73,6 @@ def parser_of(verb: str, module: ModuleType) -> argparse.ArgumentParser:
     return parser
 
 
-def verbs() -> dict[str, str]:
-    """The summary of each verb whose module is there."""
-    return {verb: summary for verb, (module, summary) in VERBS.items() if find_spec(module)}
-
-
 def usage() -> str:
-    lines = [f"  ./run bench {verb:10} {summary}" for verb, summary in verbs().items()]
-    return "\n".join(["usage: ./run bench [WHAT] [OPTIONS]", *lines])
+    lines = [f"  ./run bench {command:10} {summary}" for command, (_, summary) in COMMANDS.items()]
+    return "\n".join(["usage: ./run bench [COMMAND] [OPTIONS]", *lines])

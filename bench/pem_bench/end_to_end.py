@@ -1,43 +1,44 @@
-"""Serve images with this repository and with the peers, in turns, and compare them end to end.
+"""Serve images with this repository and with its peers, in turns, and compare them end to end.
 
     ./run bench end-to-end                              # ours and every peer; about six minutes
     ./run bench end-to-end --only ours fastapi-ours     # some of them
 
-Each system runs alone, in processes of its own on the same cores, asked by one light process with
-N requests always in flight, each the same JPEG file, each answer checked. In each round each system
-is started, warmed up, measured and stopped, in a new order. What the client itself takes is told.
+Each system runs alone, in processes of its own on the same cores. One light client process keeps N
+requests in flight, each the same JPEG file, and checks each answer. In each round each system is
+started, warmed up, measured and stopped, in a new order. The client's own load is reported.
 """
 
 import argparse
 import random
-import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pem_client import Detections
-from pemexport import contract
+from pem_server.checkout import ROOT
+from pem_server.console import log
 
 from .agreement import Difference, checker, compare
+from .bench_report import end_to_end_text, publish
+from .charts import end_to_end_chart
 from .cli import BenchError
-from .end_to_end_report import end_to_end_text, write_end_to_end_plot
-from .load import Answered, ask_once, closed_loop, join
-from .machine import busy_warning, describe_machine, installed
-from .processes import cpu_seconds, memory
-from .report import write_json
-from .systems import Kind, System, kinds
+from .load_generator import Check, Connect, LoadResult, closed_loop, merge, send_once
+from .machine import describe_machine, installed
+from .processes import cpu_by_role, memory_mb
+from .systems import Launcher, System, launchers
 
-FOLDER = contract.ROOT / "artifacts" / "bench"
-IMAGE = contract.ROOT / "docs" / "street.jpg"
+FOLDER = ROOT / "artifacts" / "bench"
+IMAGE = ROOT / "docs" / "street.jpg"
 PEER_PACKAGES = ("nvidia-pytriton", "fastapi", "uvicorn", "litserve")
 WARM_UP = 24  # requests: three full batches, so that every size of a batch was seen
 
 
 @dataclass(frozen=True)
 class Row:
-    """One system over one protocol with so many requests in flight, all rounds together."""
+    """One system over one protocol with `in_flight` requests, all rounds together."""
 
     system: str
     protocol: str
@@ -48,29 +49,38 @@ class Row:
     p50_ms: float
     p95_ms: float
     p99_ms: float
-    server_cpu_ms: float  # processor time an image, all the system's processes
-    client_cores: float  # that the asking process kept busy
+    cpu_ms: dict[str, float]  # processor time an image, by process
+    server_cpu_ms: float  # their sum
+    client_cpu_ms: float
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One load and the processor seconds that the server's processes spent on it."""
+
+    load: LoadResult
+    cpu: dict[str, float]
 
 
 @dataclass
 class Measured:
-    """What was seen of one system; lists grow by a turn each round."""
+    """All turns of one system, by protocol and requests in flight."""
 
-    turns: dict[tuple[str, int], list[tuple[Answered, float]]]  # with the servers' seconds
+    turns: dict[tuple[str, int], list[Turn]] = field(default_factory=dict)
     megabytes: float = 0.0  # the most after a turn
     difference: Difference | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=kinds(), help="systems")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=launchers(), help="systems")
     parser.add_argument(
         "--in-flight", type=int, nargs="+", default=[1, 2, 4, 8, 16], metavar="N",
         help="requests at once (default: 1 2 4 8 16)",
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=2, help="turns of a system (default: 2)")
-    parser.add_argument(
-        "--turn-seconds", type=float, default=5, help="of sending in each turn (default: 5)"
-    )
+    parser.add_argument("--turn-seconds", type=float, default=5, help="of a turn (default: 5)")
+    parser.add_argument("--peer-workers", type=int, default=1, help="of ONNX Runtime's peers")
+    parser.add_argument("--peer-threads", type=int, default=0, help="of each; 0 (default): all")
     add_common_arguments(parser)
 
 
@@ -83,16 +93,29 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    if min(options.rounds, *options.in_flight) < 1 or options.turn_seconds <= 0:
-        raise BenchError("--rounds, --in-flight and --turn-seconds must be above 0")
+    require_positive(options.rounds, options.turn_seconds, options.peer_workers, *options.in_flight)
     machine = describe_machine()
-    image = options.image.read_bytes()
     with tempfile.TemporaryDirectory(prefix="pem-bench-") as scratch:
-        every = kinds(Path(scratch))
-        chosen = [every[name] for name in options.only or every]
-        found = measure_all(chosen, image, options)
-    content = {
-        "machine": machine,
+        known = launchers(Path(scratch), options.peer_workers, options.peer_threads)
+        names = options.only or [name for name in known if not known[name].is_stub]
+        content = compare_systems([known[name] for name in names], options.in_flight, options)
+    content = {"machine": machine, **content}
+    publish(options.output, "end-to-end", content, end_to_end_text(content))
+    print(end_to_end_chart(options.output / "end-to-end.png", content))
+
+
+def require_positive(*numbers: float) -> None:
+    if min(numbers) <= 0:
+        raise BenchError("all numbers of rounds, requests and seconds must be above 0")
+
+
+def compare_systems(
+    chosen: Sequence[Launcher], in_flight: Sequence[int], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Settings, systems and rows of a report."""
+    image = options.image.read_bytes()
+    measured = measure_all(chosen, image, in_flight, options)
+    return {
         "packages": {name: installed(name) for name in PEER_PACKAGES},
         "settings": {
             "image": options.image.name,
@@ -101,45 +124,45 @@ def run(options: argparse.Namespace) -> None:
             "turn_seconds": options.turn_seconds,
         },
         "systems": {
-            kind.name: {
-                "summary": kind.summary,
-                "megabytes": found[kind.name].megabytes,
-                "difference": vars(found[kind.name].difference or Difference(0, 0.0, 1.0)),
+            launcher.name: {
+                "summary": launcher.summary,
+                "is_stub": launcher.is_stub,
+                "megabytes": measured[launcher.name].megabytes,
+                "difference": vars(measured[launcher.name].difference),
             }
-            for kind in chosen
+            for launcher in chosen
         },
-        "rows": [vars(row) for name, seen in found.items() for row in rows_of(name, seen)],
+        "rows": [
+            asdict(row_of(name, protocol, in_flight, turns))
+            for name, seen in measured.items()
+            for (protocol, in_flight), turns in seen.turns.items()
+        ],
     }
-    print(end_to_end_text(content))
-    if warning := busy_warning(machine):
-        print(warning)
-    print(write_json(options.output / "end-to-end.json", content))
-    print(write_end_to_end_plot(options.output / "end-to-end.png", content))
 
 
 def measure_all(
-    chosen: Sequence[Kind], image: bytes, options: argparse.Namespace
+    chosen: Sequence[Launcher], image: bytes, in_flight: Sequence[int], options: argparse.Namespace
 ) -> dict[str, Measured]:
-    """Every round of every system; the first answer of the first system is the reference."""
-    found = {kind.name: Measured({}) for kind in chosen}
+    """Every round of every system; the first answer is the others' reference."""
+    measured = {launcher.name: Measured() for launcher in chosen}
     order, shuffle = list(chosen), random.Random(0).shuffle
-    reference: bytes | None = None
+    references: dict[bool, bytes] = {}
     for number in range(options.rounds):
-        for kind in order:
-            say(f"round {number + 1} of {options.rounds}: {kind.name} ...")
+        for launcher in order:
+            log(f"round {number + 1} of {options.rounds}: {launcher.name} ...")
             with ExitStack() as stack:
-                system = kind.start(stack, image)
-                answer = ask_once(next(iter(system.lanes.values())))
-                reference = reference or answer
-                seen = found[kind.name]
-                seen.difference = difference(kind.name, answer, reference)
-                measure(system, checker(reference), options, seen)
+                system = launcher.start(stack, image)
+                answer = send_once(next(iter(system.connections.values())))
+                reference = references.setdefault(launcher.is_stub, answer)
+                seen = measured[launcher.name]
+                seen.difference = difference(launcher.name, answer, reference)
+                measure(system, checker(reference), in_flight, options.turn_seconds, seen)
         shuffle(order)
-    return found
+    return measured
 
 
 def difference(name: str, answer: bytes, reference: bytes) -> Difference:
-    """How far one answer is from the reference; BenchError when it is another one."""
+    """How far an answer is from the reference; BenchError if it is another one."""
     found = compare(Detections.from_json(answer), Detections.from_json(reference))
     if found.missing:
         raise BenchError(f"{name} must find what the others find, but differs: {found}")
@@ -147,49 +170,46 @@ def difference(name: str, answer: bytes, reference: bytes) -> Difference:
 
 
 def measure(
-    system: System,
-    check: Callable[[bytes], str | None],
-    options: argparse.Namespace,
-    seen: Measured,
+    system: System, check: Check, in_flight: Sequence[int], turn_seconds: float, seen: Measured
 ) -> None:
     """Warm the system up, then a turn for each protocol and number of requests in flight."""
-    for protocol, lane in system.lanes.items():
-        closed_loop(lane, check, in_flight=max(options.in_flight), requests=WARM_UP)
-        for in_flight in options.in_flight:
-            before = cpu(system)
-            turn = closed_loop(lane, check, in_flight=in_flight, seconds=options.turn_seconds)
-            seen.turns.setdefault((protocol, in_flight), []).append((turn, cpu(system) - before))
-            seen.megabytes = max(seen.megabytes, memory(system.pids).pss)
+    for protocol, connect in system.connections.items():
+        closed_loop(connect, check, in_flight=max(in_flight), requests=WARM_UP)
+        for number in in_flight:
+            turn = timed_turn(system, connect, check, number, turn_seconds)
+            seen.turns.setdefault((protocol, number), []).append(turn)
+            seen.megabytes = max(seen.megabytes, memory_mb(system.pids)["pss_mb"])
 
 
-def cpu(system: System) -> float:
-    return sum(map(cpu_seconds, system.pids))
+def timed_turn(
+    system: System, connect: Connect, check: Check, in_flight: int, seconds: float
+) -> Turn:
+    before = cpu_by_role(system.pids)
+    load = closed_loop(connect, check, in_flight=in_flight, seconds=seconds)
+    after = cpu_by_role(system.pids)
+    return Turn(load, {role: used - before.get(role, 0.0) for role, used in after.items()})
 
 
-def rows_of(name: str, seen: Measured) -> list[Row]:
-    rows = []
-    for (protocol, in_flight), turns in seen.turns.items():
-        answered = join([turn for turn, _ in turns])
-        answers = len(answered.latencies)
-        rows.append(
-            Row(
-                name,
-                protocol,
-                in_flight,
-                answers,
-                len(answered.failures),
-                answered.images_per_second,
-                answered.milliseconds(50),
-                answered.milliseconds(95),
-                answered.milliseconds(99),
-                1000 * sum(seconds for _, seconds in turns) / max(1, answers),
-                answered.client_seconds / answered.seconds,
-            )
-        )
-        for failure in answered.failures[:1]:
-            say(f"{name}, {protocol}, {in_flight} in flight: {failure}")
-    return rows
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr)
+def row_of(name: str, protocol: str, in_flight: int, turns: Sequence[Turn]) -> Row:
+    load = merge([turn.load for turn in turns])
+    for failure in load.failures[:1]:
+        log(f"{name}, {protocol}, {in_flight} in flight: {failure}")
+    images = max(1, len(load.latencies))
+    roles = sorted({role for turn in turns for role in turn.cpu})
+    cpu_ms = {
+        role: 1000 * sum(turn.cpu.get(role, 0.0) for turn in turns) / images for role in roles
+    }
+    return Row(
+        system=name,
+        protocol=protocol,
+        in_flight=in_flight,
+        answers=len(load.latencies),
+        failures=len(load.failures),
+        images_per_second=load.images_per_second,
+        p50_ms=load.milliseconds(50),
+        p95_ms=load.milliseconds(95),
+        p99_ms=load.milliseconds(99),
+        cpu_ms=cpu_ms,
+        server_cpu_ms=sum(cpu_ms.values()),
+        client_cpu_ms=1000 * load.client_seconds / images,
+    )

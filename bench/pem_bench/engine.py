@@ -1,129 +1,130 @@
-"""Measure the network alone in every form this machine can run, and reckon what a T4 can do.
+"""Measure the network alone on every backend of this machine, and estimate what a T4 can do.
 
-    ./run bench engine                      # minutes; wants a machine with nothing else to do
+    ./run bench engine                      # minutes; needs a machine with nothing else to do
     ./run bench engine --roofline           # measures nothing: the T4's bound, part by part
 
-A time is one call: images in the processor's memory to answers in the processor's memory, one
-batch at a time. The forms take turns in rounds; the times are the median and the first and last
-tenth of all calls. Before that, each form's answers are compared with ONNX Runtime's. The naive
-graph is the network exported as written, all masks enlarged. The machine's own peak is what large
-matrix products and convolutions reach in the same engine, precision and run.
+A time is one call: images in host memory to answers in host memory, one batch at a time. The
+backends take turns in rounds; the times are the median and the first and last tenth of all calls.
+Before that, each backend's answers are compared with ONNX Runtime's. The naive graph is the network
+exported as written, all masks enlarged. The peak of this machine is what large matrix products and
+convolutions reach in the same engine, precision and run.
 """
 
 import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from PIL import Image
 
+from pem_server.console import log
 from pemexport import contract
+from pemtrt.roofline import (
+    AIM,
+    CARD_IMAGES_PER_SECOND,
+    PRECISIONS,
+    T4,
+    Cost,
+    images_per_second,
+    parts,
+    roofline,
+)
 
-from .cli import BenchError
-from .comparison import comparison_text, standings
-from .forms import (
+from .backends import (
     NAIVE,
     REFERENCE,
-    SERVED_FORMS,
-    Absent,
+    SERVED_BACKENDS,
     Agreement,
-    Answers,
-    Form,
+    Backend,
     Images,
     Network,
     Sources,
+    Unavailable,
     agreement,
-    find_forms,
 )
-from .machine import busy_warning, describe_machine
-from .plot import write_roofline_plot, write_speed_plot
-from .report import Result, as_json, roofline_json, roofline_text, speed_text, write_json
-from .roofline import PRECISIONS, Cost, images_per_second, roofline
-from .timing import spread, take_turns
+from .bench_report import engine_text, publish, roofline_text
+from .charts import engine_chart
+from .cli import BenchError
+from .end_to_end import add_common_arguments, require_positive
+from .machine import describe_machine
+from .speedups import Result, interleaved, result_of, speedups
 
 ROOFLINE_BATCH = 8  # the aim's
-FOLDER = contract.ROOT / "artifacts" / "bench"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = Sources()
     parser.add_argument("--graph", type=Path, default=default.graph, help="default: %(default)s")
-    parser.add_argument(
-        "--weights", type=Path, default=default.weights, help="for PyTorch (default: %(default)s)"
-    )
-    parser.add_argument("--engine", type=Path, default=default.engine, help="default: %(default)s")
+    parser.add_argument("--weights", type=Path, default=default.weights, help="for PyTorch")
     parser.add_argument(
         "--batches", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N", help="default: 1 2 4 8"
     )
-    parser.add_argument("--only", metavar="TEXT", help="forms with this in their name, any case")
-    parser.add_argument("--threads", type=int, default=0, help="of the processor; 0 (default): all")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of a form (default: 7)")
-    parser.add_argument(
-        "--turn-seconds",
-        type=float,
-        default=0.5,
-        help="how long a turn lasts at least; two calls are always counted (default: 0.5)",
-    )
-    parser.add_argument(
-        "--image", type=Path, default=contract.ROOT / "docs" / "street.jpg", help="what is seen"
-    )
+    parser.add_argument("--only", metavar="TEXT", help="backends with this in their name, any case")
+    parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0 (default): all")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of a backend (default: 7)")
+    parser.add_argument("--turn-seconds", type=float, default=0.5, help="at least (default: 0.5)")
     parser.add_argument("--roofline", action="store_true", help="only the bound; measures nothing")
     parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="fp16",
+        "--precision", choices=PRECISIONS, default="fp16",
         help="of the bound; as-exported takes the graph's own types (default: fp16)",
-    )
-    parser.add_argument(
-        "--output", type=Path, default=FOLDER, help="folder of JSON and plot (default: %(default)s)"
-    )
+    )  # fmt: skip
+    add_common_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    if min(options.rounds, *options.batches) < 1:
-        raise BenchError("--rounds and --batches must be 1 or more")
+    require_positive(options.rounds, *options.batches)
+    batches = [] if options.roofline else options.batches
+    bounds = bounds_of(options.graph, sorted({*batches, ROOFLINE_BATCH}), options.precision)
     if options.roofline:
-        bounds = bounds_of(options.graph, [ROOFLINE_BATCH], options.precision)
         report_roofline(bounds[ROOFLINE_BATCH], options)
         return
-    bounds = bounds_of(options.graph, sorted({*options.batches, ROOFLINE_BATCH}), options.precision)
-    per_second = {batch: images_per_second(costs, batch) for batch, costs in bounds.items()}
-    machine = describe_machine()
-    sources = Sources(options.graph, options.weights, options.engine, options.threads)
-    present, absent = choose(find_forms(sources), options.only)
-    images = views(options.image, max(options.batches))
-    networks = open_all(present)
+    content: dict[str, Any] = {"machine": describe_machine()}
+    sources = Sources(options.graph, options.weights, options.threads)
+    available, unavailable = choose(find_backends(sources), options.only)
+    images = shifted_images(options.image, max(batches))
+    log("opening " + ", ".join(backend.name for backend in available) + " ...")
+    networks = {backend.name: backend.open() for backend in available}
     agreements = compare_all(networks, images[:1])
     results = []
-    for batch in options.batches:
-        say(f"batch {batch} ...")
+    for batch in batches:
+        log(f"batch {batch} ...")
         results += measure(networks, images[:batch], options.rounds, options.turn_seconds)
-    peaks = peaks_of(present, options.threads)
+    peaks = peaks_of(networks, options.threads)
     flop = sum(cost.flop for cost in bounds[ROOFLINE_BATCH]) / ROOFLINE_BATCH
-    found = standings(results, NAIVE, flop, peaks)
-    bound = f"{per_second[ROOFLINE_BATCH]:.0f} ({options.precision}, batch {ROOFLINE_BATCH})"
-    print(speed_text(machine, results, absent, agreements, bound))
-    print(comparison_text(found, peaks, next(iter(peaks), None)))
-    if warning := busy_warning(machine):
-        print(warning)
-    content = as_json(machine, results, absent, agreements, per_second, options.precision)
-    content["gflop_an_image"] = flop / 1e9
-    content["peaks_gflop_per_second"] = {name: value / 1e9 for name, value in peaks.items()}
-    content["standings"] = [asdict(standing) for standing in found]
-    print(write_json(options.output / "engine.json", content))
-    target = options.output / "engine.png"
-    print(write_speed_plot(target, results, per_second, machine, options.precision))
+    results = speedups(results, NAIVE, flop, peaks)
+    content |= {
+        "results": [asdict(result) for result in results],
+        "not_run": [asdict(backend) for backend in unavailable],
+        "agreement_with_onnx_runtime": {name: asdict(a) for name, a in agreements.items()},
+        "gflop_an_image": flop / 1e9,
+        "peaks_gflop_per_second": {name: value / 1e9 for name, value in peaks.items()},
+        "t4": {
+            "card": CARD_IMAGES_PER_SECOND,
+            "aim": AIM,
+            "precision": options.precision,
+            "roofline": {str(n): images_per_second(costs, n) for n, costs in bounds.items()},
+        },
+    }
+    publish(options.output, "engine", content, engine_text(content))
+    print(engine_chart(options.output / "engine.png", content))
 
 
 def report_roofline(costs: Sequence[Cost], options: argparse.Namespace) -> None:
-    print(roofline_text(costs, ROOFLINE_BATCH, options.precision))
-    content = roofline_json(costs, ROOFLINE_BATCH, options.precision)
-    print(write_json(options.output / "roofline.json", content))
-    target = options.output / "roofline.png"
-    print(write_roofline_plot(target, costs, ROOFLINE_BATCH, options.precision))
+    """`kernels` are for the whole batch (flop, bytes, seconds), `parts` for one image."""
+    content = {
+        "device": asdict(T4),
+        "precision": options.precision,
+        "batch": ROOFLINE_BATCH,
+        "images_per_second": images_per_second(costs, ROOFLINE_BATCH),
+        "card": CARD_IMAGES_PER_SECOND,
+        "aim": AIM,
+        "parts": [asdict(part) for part in parts(costs, ROOFLINE_BATCH)],
+        "kernels": [asdict(cost) | {"seconds": cost.seconds} for cost in costs],
+    }
+    publish(options.output, "roofline", content, roofline_text(content))
 
 
 def bounds_of(path: Path, batches: Sequence[int], precision: str) -> dict[int, list[Cost]]:
@@ -135,62 +136,58 @@ def bounds_of(path: Path, batches: Sequence[int], precision: str) -> dict[int, l
         raise
     except Exception as error:  # a broken file fails in protobuf's or in ONNX's own ways
         reason = " ".join(str(error).split())
-        raise BenchError(f"{path} must be an ONNX graph with inferable shapes: {reason}") from error
+        raise BenchError(f"{path} is no ONNX graph with inferable shapes: {reason}") from error
 
 
-def choose(forms: Sequence[Form | Absent], only: str | None) -> tuple[list[Form], list[Absent]]:
-    wanted = [form for form in forms if only is None or only.lower() in form.name.lower()]
-    present = [form for form in wanted if isinstance(form, Form)]
-    absent = [form for form in wanted if isinstance(form, Absent)]
-    if not present:
-        reasons = "; ".join(f"{form.name} {form.reason}" for form in absent)
-        raise BenchError(f"there must be a form to run: {reasons or f'none is called {only}'}")
-    return present, absent
+def find_backends(sources: Sources) -> list[Backend | Unavailable]:
+    """Every backend, fastest kind of device first."""
+    from . import backends_cpu, backends_cuda  # --roofline needs no runtime
+
+    return [*backends_cuda.backends(sources), *backends_cpu.backends(sources)]
 
 
-def views(path: Path, count: int) -> Images:
-    """`count` different images (count, 640, 640, 3) from one: shifted a little each."""
+def choose(
+    found: Sequence[Backend | Unavailable], only: str | None
+) -> tuple[list[Backend], list[Unavailable]]:
+    chosen = [backend for backend in found if only is None or only.lower() in backend.name.lower()]
+    available = [backend for backend in chosen if isinstance(backend, Backend)]
+    unavailable = [backend for backend in chosen if isinstance(backend, Unavailable)]
+    if not available:
+        reasons = "; ".join(f"{backend.name} {backend.reason}" for backend in unavailable)
+        raise BenchError(f"no backend to run: {reasons or f'none is called {only}'}")
+    return available, unavailable
+
+
+def shifted_images(path: Path, count: int) -> Images:
+    """`count` different images (count, 640, 640, 3) from one: each shifted a little."""
     size = contract.IMAGE_SIZE
     with Image.open(path) as image:
         plain = np.asarray(image.convert("RGB").resize((size, size)))
     return np.stack([np.roll(plain, 37 * number, axis=1) for number in range(count)])
 
 
-def open_all(forms: Sequence[Form]) -> dict[str, Network]:
-    networks = {}
-    for form in forms:
-        say(f"opening {form.name} ...")
-        networks[form.name] = form.open()
-    return networks
-
-
-def compare_all(networks: dict[str, Network], images: Images) -> dict[str, Agreement]:
-    """Each form against ONNX Runtime, on the same images; empty where that does not run."""
-    answers: dict[str, Answers] = {name: answer(images) for name, answer in networks.items()}
+def compare_all(networks: Mapping[str, Network], images: Images) -> dict[str, Agreement]:
+    """Each backend against ONNX Runtime, on the same images; empty where that is not chosen."""
+    answers = {name: infer(images) for name, infer in networks.items()}
     reference = answers.get(REFERENCE)
     if reference is None:
         return {}
     return {name: agreement(answer, reference) for name, answer in answers.items()}
 
 
-def peaks_of(forms: Sequence[Form], threads: int) -> dict[str, float]:
-    """Operations a second that this machine reaches at most in each served form's precision."""
-    from .matrix_peak import peak  # brings OpenVINO along
+def peaks_of(networks: Mapping[str, Network], threads: int) -> dict[str, float]:
+    """Operations a second that this machine reaches at most in each served precision."""
+    from .matrix_peak import peak  # imports OpenVINO
 
-    names = {form.name for form in forms}
-    wanted = {name: kind for name, kind in SERVED_FORMS.items() if name in names}
-    if wanted:
-        say("the machine's own peak ...")
-    return {name: peak(kind, threads) for name, kind in wanted.items()}
+    served = {name: kind for name, kind in SERVED_BACKENDS.items() if name in networks}
+    if served:
+        log("the peak of this machine ...")
+    return {name: peak(kind, threads) for name, kind in served.items()}
 
 
 def measure(
-    networks: dict[str, Network], images: Images, rounds: int, turn_seconds: float
+    networks: Mapping[str, Network], images: Images, rounds: int, turn_seconds: float
 ) -> list[Result]:
-    calls = {name: lambda answer=answer: answer(images) for name, answer in networks.items()}
-    seconds = take_turns(calls, rounds=rounds, turn_seconds=turn_seconds)
-    return [Result(name, len(images), spread(times)) for name, times in seconds.items()]
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr)
+    calls = {name: lambda infer=infer: infer(images) for name, infer in networks.items()}
+    seconds = interleaved(calls, rounds=rounds, turn_seconds=turn_seconds)
+    return [result_of(name, len(images), times) for name, times in seconds.items()]

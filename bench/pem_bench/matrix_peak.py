@@ -1,11 +1,9 @@
 """How fast this machine multiplies matrices, in each precision, in the engine that is measured.
 
-No data sheet tells it: clocks depend on the instructions, and a virtual machine has neighbours. So
-two jobs that do little else are timed, a chain of large matrix products and one of convolutions,
-and the better one counts.
+No data sheet has it: clocks depend on the instructions, and a virtual machine has neighbors. So two
+jobs are timed, a chain of large matrix products and one of convolutions; the better one counts.
 """
 
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -15,11 +13,13 @@ from openvino import opset13
 
 from pemexport.repository_steps import openvino_core, this_processor
 
-CALLS = 8
+from .speedups import interleaved
+
+ROUNDS = 4  # of two calls each
 # What an activation and a weight reach in the INT8 jobs; the numbers do not matter to the time.
 HIGHEST, WEIGHT = 6.0, 0.1
 
-Jobs = dict[str, Callable[[bool], tuple[openvino.Model, int]]]  # INT8 or not: model, FLOP
+Job = Callable[[bool], tuple[openvino.Model, int]]  # INT8 or not: model, FLOP
 
 
 def peak(precision: str, threads: int = 0) -> float:
@@ -38,15 +38,12 @@ def peak(precision: str, threads: int = 0) -> float:
 def _speed(
     core: openvino.Core, model: openvino.Model, flop: int, settings: dict[str, str]
 ) -> float:
-    """Of the median call, the first one left out."""
+    """Of the median call."""
     request = core.compile_model(model, "CPU", settings).create_infer_request()
     values = np.random.default_rng(0).random(model.input(0).shape, np.float32)
-    seconds = []
-    for _ in range(CALLS + 1):
-        start = time.perf_counter()
-        request.infer({0: values})
-        seconds.append(time.perf_counter() - start)
-    return flop / float(np.median(seconds[1:]))
+    call = {"job": lambda: request.infer({0: values})}
+    seconds = interleaved(call, rounds=ROUNDS, turn_seconds=0)["job"]
+    return flop / float(np.median(seconds))
 
 
 def products(int8: bool, side: int = 1024, layers: int = 8) -> tuple[openvino.Model, int]:
@@ -70,7 +67,7 @@ def convolutions(
     return _model(value, start), 2 * 9 * channels**2 * side**2 * layers
 
 
-JOBS: Jobs = {"matrix products": products, "convolutions": convolutions}
+JOBS: dict[str, Job] = {"matrix products": products, "convolutions": convolutions}
 
 
 def _activation(value: openvino.Node, int8: bool) -> openvino.Node:

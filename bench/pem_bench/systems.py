@@ -1,12 +1,11 @@
-"""The served systems that are compared: ours and the peers, each in processes of its own.
+"""The served systems that are compared: ours and its peers, each in processes of its own.
 
-A system is started on loopback, told ready by its own health address, and stopped with all its
-processes. The peers' code lies in bench/peers, with the documentation that each follows.
+A system is started on loopback, ready when its health address says so, and stopped with all its
+processes. The peers' code is in bench/peers, with the documentation that each follows.
 """
 
 import http.client
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -18,73 +17,89 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pem_server import LocalServerError, TritonServer, free_ports, supervisor
+from pem_server.checkout import MODEL_REPOSITORY, ROOT
+from pem_server.model_config import read_model_config
+from pem_server.stub_network import Cost, stand_in_repository
 from pemexport import contract
+from pemseg import load_network
 
-from . import wires
+from . import payloads
 from .cli import BenchError
-from .load import Lane
-from .plain_graph import export_plain
+from .exported_graphs import export_tutorial
+from .load_generator import Connect
 from .processes import descendants
 
-REPOSITORY = contract.ROOT / "model_repository"
-PEERS = contract.ROOT / "bench" / "peers"
-OURS = "ours"
+PEERS = ROOT / "bench" / "peers"
+OURS, NO_NETWORK = "ours", "no-network"
 READY_S = 120.0
 STOP_S = 10.0
 
 
 @dataclass(frozen=True)
 class System:
-    """A running system: how to ask it, by protocol, and the processes it consists of."""
+    """A running system: how to connect to it, by protocol, and its processes."""
 
-    name: str
-    lanes: Mapping[str, Lane]
+    connections: Mapping[str, Connect]
     pids: list[int]
-    metrics_url: str = ""  # of a Triton server
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A system that can be started for one image."""
+class Launcher:
+    """A system that can be started to be sent one image."""
 
     name: str
     summary: str  # what it is made of, for the report
     start: Callable[[ExitStack, bytes], System]
+    is_stub: bool = False  # answers from a record, so only its own answers agree
 
 
-def kinds(scratch: Path = Path()) -> dict[str, Kind]:
-    """Ours first, then the peers; what they need made for them lies in `scratch` from then on."""
-    cores = len(os.sched_getaffinity(0))
-    every = (
-        Kind(OURS, "this repository in tritonserver", start_ours),
-        Kind(
+def launchers(scratch: Path = Path(), workers: int = 1, threads: int = 0) -> dict[str, Launcher]:
+    """Ours first, then the peers; files made for them are kept in `scratch`.
+
+    `workers` and `threads` (0: one a core) are of the services with ONNX Runtime.
+    """
+    threads = threads or len(os.sched_getaffinity(0))
+    served = f"our exported graph in ONNX Runtime, {workers} workers, {threads} threads"
+    known = (
+        Launcher(OURS, "this repository in tritonserver", start_ours),
+        no_network(NO_NETWORK, MODEL_REPOSITORY),
+        Launcher(
             "triton-tutorial",
             "tritonserver, the tutorial's ensemble: UINT8 [-1] in, FP32 3x640x640, float logits; "
             "plain export in ONNX Runtime (the packaged server has the Python backend only)",
             lambda stack, image: start_tutorial(stack, image, scratch),
         ),
-        Kind(
+        Launcher(
             "fastapi-onnxruntime",
-            f"FastAPI, uvicorn with 1 worker, our exported graph in ONNX Runtime, {cores} threads",
-            lambda stack, image: start_fastapi(stack, image, workers=1, threads=cores),
+            f"FastAPI and uvicorn, {served}",
+            lambda stack, image: start_fastapi(stack, image, workers, threads),
         ),
-        Kind(
+        Launcher(
             "litserve-onnxruntime",
-            f"LitServe, batches of 8, 1 worker, our exported graph in ONNX Runtime, {cores} "
-            "threads",
-            lambda stack, image: start_litserve(stack, image, workers=1, threads=cores),
+            f"LitServe, batches of 8, {served}",
+            lambda stack, image: start_litserve(stack, image, workers, threads),
         ),
-        Kind("fastapi-ours", "FastAPI around our own steps and engine", start_fastapi_ours),
+        Launcher("fastapi-ours", "FastAPI around our own steps and engine", start_fastapi_ours),
     )
-    return {kind.name: kind for kind in every}
+    return {launcher.name: launcher for launcher in known}
+
+
+def no_network(name: str, repository: Path) -> Launcher:
+    """A repository with a network that costs nothing: what the server and its steps can do."""
+
+    def start(stack: ExitStack, image: bytes) -> System:
+        served = stack.enter_context(stand_in_repository(repository, Cost(0, 0)))
+        return start_ours(stack, image, served)
+
+    return Launcher(name, f"{repository.name}, its network replaced by a record", start, True)
 
 
 def start_ours(
-    stack: ExitStack, image: bytes, repository: Path = REPOSITORY, images: int = 1
+    stack: ExitStack, image: bytes, repository: Path = MODEL_REPOSITORY, images: int = 1
 ) -> System:
-    """The project's ensemble, or an altered copy of it; each request carries so many images."""
-    question = wires.encoded_image(image, images)
-    return _start_triton(stack, OURS, repository, wires.ENSEMBLE, *question)
+    """Our ensemble in a real tritonserver; each request carries the image `images` times."""
+    tensor = payloads.encoded_image(image, images)
+    return _start_triton(stack, repository, payloads.ENSEMBLE, tensor)
 
 
 def start_tutorial(stack: ExitStack, image: bytes, scratch: Path) -> System:
@@ -92,8 +107,7 @@ def start_tutorial(stack: ExitStack, image: bytes, scratch: Path) -> System:
     models = scratch / "triton-tutorial"
     if not models.exists():
         lay_out_tutorial(models)
-    tensor, raw = wires.image_as_numbers(image)
-    return _start_triton(stack, "triton-tutorial", models, "ensemble_model", tensor, raw)
+    return _start_triton(stack, models, "ensemble_model", payloads.image_as_uint8(image))
 
 
 def lay_out_tutorial(folder: Path) -> None:
@@ -102,40 +116,28 @@ def lay_out_tutorial(folder: Path) -> None:
     for step in ("preprocess", "postprocess"):
         shutil.copy(PEERS / "plain_steps.py", folder / step / "1")
     shutil.copy(contract.LABELS_PATH, folder / "postprocess" / "1" / "labels.txt")
-    export_plain(contract.WEIGHTS_PATH, folder / "network" / "1" / "model.onnx")
+    network = load_network(contract.WEIGHTS_PATH)
+    export_tutorial(network, folder / "network" / "1" / "model.onnx")
 
 
-def start_fastapi(stack: ExitStack, image: bytes, *, workers: int, threads: int) -> System:
-    """FastAPI and ONNX Runtime."""
-    return _start_uvicorn(
-        stack, image, "fastapi_onnxruntime", workers, _graph_files() | {"THREADS": str(threads)}
-    )
+def start_fastapi(stack: ExitStack, image: bytes, workers: int, threads: int) -> System:
+    settings = _graph_files() | {"THREADS": str(threads)}
+    return _start_uvicorn(stack, image, "fastapi_onnxruntime", workers, settings)
 
 
 def start_fastapi_ours(stack: ExitStack, image: bytes) -> System:
-    """FastAPI and our engine, with the settings of the served step."""
-    served = network_parameters(REPOSITORY)
-    settings = {
-        "REPOSITORY": str(REPOSITORY),
-        "THREADS": served["threads"],
-        "PRECISION": served["precision"],
-    }
+    """With the settings of the served network step."""
+    config = read_model_config(MODEL_REPOSITORY / "pem_network")
+    served = {key.upper(): config.parameters[key].string_value for key in ("threads", "precision")}
+    settings = served | {"REPOSITORY": str(MODEL_REPOSITORY)}
     return _start_uvicorn(stack, image, "fastapi_ours", 1, settings)
 
 
-def start_litserve(stack: ExitStack, image: bytes, *, workers: int, threads: int) -> System:
-    """LitServe and ONNX Runtime."""
+def start_litserve(stack: ExitStack, image: bytes, workers: int, threads: int) -> System:
     (port,) = free_ports(1)
     numbers = {"PORT": str(port), "WORKERS": str(workers), "THREADS": str(threads)}
     command = [sys.executable, "-m", "litserve_onnxruntime.service"]
-    pid = stack.enter_context(_running(command, _graph_files() | numbers, port))
-    return _uploaded("litserve-onnxruntime", image, port, pid)
-
-
-def network_parameters(repository: Path) -> dict[str, str]:
-    """The parameters in pem_network's configuration."""
-    text = (repository / "pem_network" / "config.pbtxt").read_text(encoding="utf-8")
-    return dict(re.findall(r'key: "(\w+)"\s+value \{ string_value: "([^"]*)" \}', text))
+    return _start_peer(stack, image, command, _graph_files() | numbers, port)
 
 
 def _graph_files() -> dict[str, str]:
@@ -143,14 +145,9 @@ def _graph_files() -> dict[str, str]:
 
 
 def _start_triton(
-    stack: ExitStack,
-    name: str,
-    repository: Path,
-    model: str,
-    tensor: dict[str, object],
-    raw: bytes,
+    stack: ExitStack, repository: Path, model: str, tensor: payloads.Tensor
 ) -> System:
-    before = set(descendants(os.getpid()))
+    before = set(descendants())
     # An idle HTTP connection would cost a stop all the time that it may take.
     server = TritonServer(repository, exit_timeout_s=1)
     try:
@@ -158,12 +155,11 @@ def _start_triton(
         server.wait_until_ready()
     except LocalServerError as error:
         raise BenchError(str(error)) from error
-    lanes = {
-        "grpc": wires.triton_grpc(server.grpc_url, model, tensor, raw),
-        "http": wires.triton_http(server.http_url, model, tensor, raw),
+    connections = {
+        "grpc": payloads.triton_grpc(server.grpc_url, model, tensor),
+        "http": payloads.triton_http(server.http_url, model, tensor),
     }
-    started = sorted(set(descendants(os.getpid())) - before)
-    return System(name, lanes, started, server.metrics_url)
+    return System(connections, sorted(set(descendants()) - before))
 
 
 def _start_uvicorn(
@@ -172,40 +168,42 @@ def _start_uvicorn(
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "uvicorn", f"{folder}.service:app"]
     command += ["--port", str(port), "--workers", str(workers), "--no-access-log"]
+    return _start_peer(stack, image, command, settings, port)
+
+
+def _start_peer(
+    stack: ExitStack, image: bytes, command: list[str], settings: dict[str, str], port: int
+) -> System:
     pid = stack.enter_context(_running(command, settings, port))
-    return _uploaded(folder.replace("_", "-"), image, port, pid)
-
-
-def _uploaded(name: str, image: bytes, port: int, pid: int) -> System:
-    lane = wires.upload(f"127.0.0.1:{port}", "/predict", "image", image)
-    return System(name, {"http": lane}, descendants(pid))
+    connect = payloads.upload(f"127.0.0.1:{port}", "/predict", "image", image)
+    return System({"http": connect}, descendants(pid))
 
 
 @contextmanager
 def _running(command: list[str], settings: dict[str, str], port: int) -> Iterator[int]:
-    """A peer's process, from ready to gone; yields its number. BenchError if it does not start.
+    """A peer's process, from ready to gone; yields its id. BenchError if it does not start.
 
-    The server's own warden guards it: nothing of it outlives this process, however that ends.
+    The server's own supervisor guards it: nothing of it outlives this process, however that ends.
     """
-    scratch = tempfile.mkdtemp(prefix="pem-peer-")  # the warden removes it
+    scratch = tempfile.mkdtemp(prefix="pem-peer-")  # the supervisor removes it
     guard = [sys.executable, "-I", "-S", supervisor.__file__, scratch, str(STOP_S)]
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             guard + command,
             cwd=PEERS,  # from where the peers import
             env=os.environ | settings | {"PYTHONDONTWRITEBYTECODE": "1"},
             stdin=subprocess.PIPE,
-            stdout=log,
+            stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C reaches this process only
+            start_new_session=True,  # Ctrl-C reaches this process only
         )
         try:
             deadline = time.monotonic() + READY_S
             while not _is_healthy(port):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    log.seek(0)
-                    words = log.read().decode(errors="replace")[-2000:]
-                    raise BenchError(f"{' '.join(command[1:])} did not become ready: {words}")
+                    output.seek(0)
+                    tail = output.read().decode(errors="replace")[-2000:]
+                    raise BenchError(f"{' '.join(command[1:])} did not become ready: {tail}")
                 time.sleep(0.1)
             yield process.pid
         finally:

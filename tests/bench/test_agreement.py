@@ -55,11 +55,10 @@ def test_answers_are_compared_by_label_and_mask(
     [
         (REFERENCE, None),
         (answer(("sky", 0.81, 1), ("car", 0.75, 1), ("car", 0.75, 1)), None),
-        (answer(("car", 0.8, 4), ("car", 0.7, 2)), "an answer lacks sky"),
-        (answer(("sky", 0.9, 5), ("car", 0.8, 4)), "an answer lacks car"),
-        (answer(("sky", 0.75, 5), ("car", 0.8, 4), ("car", 0.7, 2)), "has sky with 0.75"),
+        (answer(("car", 0.8, 4), ("car", 0.7, 2)), "lacks sky"),
+        (answer(("sky", 0.75, 5), ("car", 0.8, 4), ("car", 0.7, 2)), "sky scored 0.75"),
     ],
-    ids=["same", "close", "one lacks", "one of two lacks", "another score"],
+    ids=["same", "close", "one lacks", "another score"],
 )
 def test_every_answer_is_checked_against_the_first(other: bytes, sentence: str | None) -> None:
     found = checker(REFERENCE)(other)

@@ -1,4 +1,4 @@
-"""`./run bench` without a verb, and the verbs that serve."""
+"""The commands of `./run bench`, their old names, and the report of all of them."""
 
 import argparse
 import json
@@ -7,35 +7,63 @@ from types import SimpleNamespace
 
 import pytest
 
-from pem_bench import cli, end_to_end, everything, peers, share, sweep
-from pem_bench.report import write_json
+from pem_bench import cli, end_to_end, run_all
+from pem_bench.bench_report import write_json
+
+MACHINE = {"processor": "P", "cores": 2, "memory_gib": 4.0, "gpus": [], "packages": {"n": "1"}}
 
 
-@pytest.mark.parametrize("arguments", [[], ["--quick"], ["everything"]])
-def test_without_a_verb_everything_is_measured(
+@pytest.mark.parametrize("arguments", [[], ["--quick"], ["all"], ["everything"]])
+def test_without_a_command_everything_is_measured(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     seen: list[argparse.Namespace] = []
-    monkeypatch.setattr(everything, "run", seen.append)
+    monkeypatch.setattr(run_all, "run", seen.append)
     assert cli.main(arguments) == 0
     assert [options.quick for options in seen] == ["--quick" in arguments]
 
 
-def test_everything_runs_each_part_and_gathers_what_they_said(
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--help"], 0), (["nothing"], 2)], ids=["help", "unknown"]
+)
+def test_the_commands_are_listed(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int
+) -> None:
+    assert cli.main(arguments) == code
+    output = capsys.readouterr()
+    assert all(f"./run bench {command}" in output.out + output.err for command in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("old", cli.OLD_COMMANDS)
+def test_a_command_of_0_1_still_runs_with_a_warning(
+    old: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = cli.OLD_COMMANDS[old]
+    module = cli.import_module(cli.COMMANDS[new[0]][0])
+    seen: list[argparse.Namespace] = []
+    monkeypatch.setattr(module, "run", seen.append)
+    image = [] if new == [cli.ALL] else ["--picture", "a.jpg"]
+    assert cli.main([old, *image]) == 0
+    assert image == [] or seen[0].image == Path("a.jpg")
+    assert f"bench {' '.join(new)}" in capsys.readouterr().err
+
+
+def test_all_runs_each_part_and_gathers_the_results(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def good(options: argparse.Namespace) -> None:
         print("the numbers")
         print(write_json(options.output / "end-to-end.json", {"rows": [], "systems": {}}))
         (options.output / "end-to-end.png").write_bytes(b"plot")
+        print(options.output / "end-to-end.png")
 
     def bad(options: argparse.Namespace) -> None:
-        raise cli.BenchError("it cannot be had")
+        raise cli.BenchError("no server here")
 
     modules = {"pem_bench.end_to_end": good, "pem_bench.memory": bad}
-    monkeypatch.setattr(everything, "NORMAL", {"end-to-end": [], "memory": []})
+    monkeypatch.setattr(run_all, "NORMAL", {"end-to-end": [], "memory": []})
     monkeypatch.setattr(
-        everything,
+        run_all,
         "import_module",
         lambda name: SimpleNamespace(
             run=modules[name], add_arguments=end_to_end.add_common_arguments, __doc__=""
@@ -46,32 +74,35 @@ def test_everything_runs_each_part_and_gathers_what_they_said(
     report = (tmp_path / "report.md").read_text()
     assert "```\nthe numbers\n```" in report
     assert "![end-to-end.png](end-to-end.png)" in report
-    assert "Not measured: it cannot be had" in report
+    assert report.index("no server here") < report.index("## Where we lose")
     content = json.loads((tmp_path / "report.json").read_text())
     assert set(content) == {"machine", "end-to-end", "losses"}
     assert "Where we lose" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("settings", [everything.NORMAL, everything.QUICK])
-def test_the_settings_of_every_part_are_options_it_has(settings: dict[str, list[str]]) -> None:
-    for verb, arguments in settings.items():
-        module = everything.import_module(cli.VERBS[verb][0])
-        cli.parser_of(verb, module).parse_args(arguments)
+@pytest.mark.parametrize("settings", [run_all.NORMAL, run_all.QUICK])
+def test_the_settings_of_every_part_are_its_options(settings: dict[str, list[str]]) -> None:
+    for command, arguments in settings.items():
+        module = cli.import_module(cli.COMMANDS[command][0])
+        cli.parser_of(command, module).parse_args(arguments)
 
 
 @pytest.mark.parametrize(
-    ("verb", "arguments"),
+    ("arguments", "token"),
     [
-        (end_to_end, ["end-to-end", "--rounds", "0"]),
-        (share, ["share", "--turn-seconds", "0"]),
-        (sweep, ["sweep", "--try", "threads=1"]),
-        (peers, ["peers", "--image", "absent.jpg"]),
+        (["end-to-end", "--rounds", "0"], "rounds"),
+        (["overhead", "--turn-seconds", "0"], "seconds"),
+        (["memory", "--requests", "3"], "--requests"),
+        (["steps", "--in-flight", "0"], "requests"),
+        (["steps", "--image", "absent.jpg"], "absent.jpg"),
+        (["end-to-end", "--image", "absent.jpg"], "absent.jpg"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(
-    verb: object, arguments: list[str], capsys: pytest.CaptureFixture[str]
+def test_a_user_error_is_one_line(
+    arguments: list[str], token: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(arguments) == 1
     output = capsys.readouterr()
     assert (output.out, output.err.count("\n")) == ("", 1)
     assert output.err.startswith(f"bench {arguments[0]}: ")
+    assert token in output.err

@@ -8,10 +8,12 @@ import pytest
 
 from pem_bench.agreement import compare
 from pem_bench.cli import BenchError
-from pem_bench.load import ask_once
-from pem_bench.processes import memory
-from pem_bench.systems import OURS, PEERS, kinds, start_ours
+from pem_bench.load_generator import send_once
+from pem_bench.processes import memory_mb
+from pem_bench.systems import OURS, launchers, start_ours
 from pem_client import Detections
+
+pytestmark = pytest.mark.slow
 
 # Of the same weights in other precisions, and at quarter-size masks enlarged before the argmax.
 SCORES_WITHIN, MASKS_SAME = 0.05, 0.9
@@ -27,39 +29,35 @@ def ours(image: bytes) -> Detections:
     """What the repository itself finds, over gRPC as over HTTP."""
     with ExitStack() as stack:
         system = start_ours(stack, image)
-        over_grpc, over_http = (ask_once(system.lanes[name]) for name in ("grpc", "http"))
-        assert memory(system.pids).pss > 100
+        over_grpc, over_http = (send_once(system.connections[name]) for name in ("grpc", "http"))
+        assert memory_mb(system.pids)["pss_mb"] > 100
     found = Detections.from_json(over_grpc)
     assert found.detections == Detections.from_json(over_http).detections
     assert len(found) > 2
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in kinds() if name != OURS])
+@pytest.mark.parametrize(
+    "name",
+    [name for name, launcher in launchers().items() if name != OURS and not launcher.is_stub],
+)
 def test_a_peer_finds_what_we_find_and_leaves_nothing(
     name: str, image: bytes, ours: Detections, tmp_path: Path
 ) -> None:
     with ExitStack() as stack:
-        system = kinds(tmp_path)[name].start(stack, image)
+        system = launchers(tmp_path)[name].start(stack, image)
         pids = system.pids
-        answers = {protocol: ask_once(lane) for protocol, lane in system.lanes.items()}
-        assert memory(pids).pss > 100
+        answers = {protocol: send_once(connect) for protocol, connect in system.connections.items()}
+        assert memory_mb(pids)["pss_mb"] > 100
     for protocol, answer in answers.items():
         found = compare(Detections.from_json(answer), ours)
         assert found.missing == 0, protocol
         assert found.score < SCORES_WITHIN, protocol
         assert found.mask_iou > MASKS_SAME, protocol
-    assert memory(pids).pss == 0
+    assert memory_mb(pids)["pss_mb"] == 0
 
 
 def test_a_peer_that_cannot_start_says_why(image: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pem_bench.systems.PEERS", Path(tempfile.gettempdir()))
     with ExitStack() as stack, pytest.raises(BenchError, match="did not become ready"):
-        kinds()["fastapi-onnxruntime"].start(stack, image)
-
-
-def test_every_peer_has_a_line_in_the_readme() -> None:
-    readme = (PEERS / "README.md").read_text(encoding="utf-8")
-    folders = {path.name for path in PEERS.iterdir() if path.is_dir()} - {"__pycache__"}
-    assert all(f"| `{folder}` | " in readme for folder in folders)
-    assert {folder.replace("_", "-") for folder in folders} | {OURS} == set(kinds())
+        launchers()["fastapi-onnxruntime"].start(stack, image)

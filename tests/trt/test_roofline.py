@@ -5,7 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pem_bench.roofline import (
+from pemexport import contract
+from pemtrt.roofline import (
     OTHER,
     Device,
     images_per_second,
@@ -13,7 +14,6 @@ from pem_bench.roofline import (
     roofline,
     section_of,
 )
-from pemexport import contract
 
 DEVICE = Device("slow", {"fp32": 1e6, "fp16": 2e6, "int8": 4e6}, bandwidth=1e4)
 MULTIPLY_ADDS = 8 * 8 * 8 * 4 * 9  # of one image

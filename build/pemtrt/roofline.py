@@ -12,7 +12,10 @@ from dataclasses import dataclass
 import onnx
 from onnx import TensorProto
 
-from .graph import Kernel, Kernels, Tensor, kernels_of
+from .graph_costs import Kernel, Kernels, Tensor, kernels_of
+
+CARD_IMAGES_PER_SECOND = 142  # NVIDIA T4, TensorRT, 640x640: the model card's figure
+AIM = 2 * CARD_IMAGES_PER_SECOND  # T4, FP16, batch 8
 
 PRECISIONS = ("fp16", "int8", "fp32", "as-exported")
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1}

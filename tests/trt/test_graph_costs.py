@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from pem_bench.graph import Kernels, kernels_of
+from pemtrt.graph_costs import Kernels, kernels_of
 
 CONSTANTS = {
     "weight": np.zeros((8, 4, 3, 3), np.float32),
