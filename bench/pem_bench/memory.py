@@ -23,7 +23,7 @@ from PIL import Image
 
 from pem_server.checkout import MODEL_REPOSITORY
 from pem_server.console import log
-from pem_server.stub_network import Cost, stand_in_repository
+from pem_server.stub_network import Cost, stub_repository
 
 from .agreement import checker
 from .bench_report import MEMORY_GOAL_MB, memory_text, publish
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
     machine = describe_machine()
     image = options.image.read_bytes()
     network = measure(MODEL_REPOSITORY, image, options.real_requests, FULL_IN_FLIGHT, LARGEST)
-    with stand_in_repository(MODEL_REPOSITORY, STUB_COST) as repository:
+    with stub_repository(MODEL_REPOSITORY, STUB_COST) as repository:
         stub = measure(repository, tiny_image(), options.requests, IN_FLIGHT)
     runs = {"network": network, "stub": stub}
     content = {"machine": machine, "goal_mb": MEMORY_GOAL_MB, "runs": runs}

@@ -19,7 +19,7 @@ from pathlib import Path
 from pem_server import LocalServerError, TritonServer, free_ports, supervisor
 from pem_server.checkout import MODEL_REPOSITORY, ROOT
 from pem_server.model_config import read_model_config
-from pem_server.stub_network import Cost, stand_in_repository
+from pem_server.stub_network import Cost, stub_repository
 from pemexport import contract
 from pemseg import load_network
 
@@ -88,7 +88,7 @@ def no_network(name: str, repository: Path) -> Launcher:
     """A repository with a network that costs nothing: what the server and its steps can do."""
 
     def start(stack: ExitStack, image: bytes) -> System:
-        served = stack.enter_context(stand_in_repository(repository, Cost(0, 0)))
+        served = stack.enter_context(stub_repository(repository, Cost(0, 0)))
         return start_ours(stack, image, served)
 
     return Launcher(name, f"{repository.name}, its network replaced by a record", start, True)
