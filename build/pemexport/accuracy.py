@@ -14,17 +14,22 @@ from typing import Any, TypeVar
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from PIL import Image
 
 from pemquant.fp16_emulation import open_session
 
 from . import contract
 from .repository_steps import ImageError, Labels, fit, read_back
+from .segmentation_scores import (
+    SUFFIXES,
+    Counts,
+    Scores,
+    confusion_matrix,
+    find_pairs,
+    label_array,
+    no_counts,
+    read_labels,
+)
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-CLASSES = 150  # of ADE20K; label 0 is "not labelled", else class id + 1
-
-Counts = NDArray[np.int64]
 Item = TypeVar("Item")
 Images = NDArray[np.uint8]  # (B, S, S, 3)
 # Images to class_ids (B, Q) and masks (B, S, S).
@@ -49,15 +54,12 @@ class Evaluation:
     @property
     def iou(self) -> NDArray[np.float64]:
         """Of each class, from 0 to 1; NaN for classes that are nowhere in the labels."""
-        correct, pixels = np.diagonal(self.counts[:, 1:]), self.counts.sum(axis=1)
-        union = pixels + self.counts[:, 1:].sum(axis=0) - correct
-        return np.divide(correct, union, out=np.full(CLASSES, np.nan), where=pixels > 0)
+        return Scores.from_confusion(self.counts).iou
 
     @property
     def miou(self) -> float:
         """The mean over the classes in the labels; NaN without labels."""
-        known = self.iou[~np.isnan(self.iou)]
-        return float(known.mean()) if len(known) else float("nan")
+        return Scores.from_confusion(self.counts).miou
 
 
 @dataclass(frozen=True)
@@ -128,21 +130,16 @@ def evaluate(model: onnx.ModelProto, examples: Sequence[Example]) -> Evaluation:
 
 def evaluate_answers(answer: Answer, side: int, examples: Sequence[Example]) -> Evaluation:
     """Run `answer`, which takes images of size `side`, on examples, one at a time."""
-    maps, counts = [], np.zeros((CLASSES, CLASSES + 1), np.int64)
+    maps, counts = [], no_counts()
     for example in examples:
         fitted, geometry = fit(example.image, side)
         class_ids, masks = answer(fitted[None])
         maps.append(read_back(class_ids[0], masks[0], geometry))
         if example.labels is not None:
-            counts += count(_read_labels(example.labels, maps[-1]), maps[-1])
+            height, width = maps[-1].shape
+            truth = label_array(example.labels, read_labels(example.labels, (width, height)))
+            counts += confusion_matrix(truth, maps[-1])
     return Evaluation(maps, counts)
-
-
-def count(truth: Labels, answer: Labels) -> Counts:
-    """The confusion matrix of one image: row: true class id; column: label answered."""
-    labelled = truth > 0
-    cells = (truth[labelled].astype(np.int64) - 1) * (CLASSES + 1) + answer[labelled]
-    return np.bincount(cells, minlength=CLASSES * (CLASSES + 1)).reshape(CLASSES, CLASSES + 1)
 
 
 def images_in(folder: Path, most: int) -> list[Path]:
@@ -157,29 +154,11 @@ def images_in(folder: Path, most: int) -> list[Path]:
 
 def labelled_in(folder: Path, split: str, most: int) -> list[Example]:
     """At most `most` examples of a folder of the ADE20K layout, evenly spread over their names."""
-    examples = [
-        Example(path, folder / "annotations" / split / f"{path.stem}.png")
-        for path in images_in(folder / "images" / split, 1 << 30)
-    ]
-    missing = [str(e.labels) for e in examples if e.labels is not None and not e.labels.is_file()]
-    if missing:
-        raise ImageError(f"every image must have labels, but {missing[0]} is missing")
-    return spread(examples, most)
+    pairs = spread(find_pairs(folder, split), most)
+    return [Example(pair.image, pair.labels) for pair in pairs]
 
 
 def spread(items: Sequence[Item], most: int) -> list[Item]:
     """At most `most` of the items, the same distance apart."""
     chosen = min(most, len(items))
     return [items[number * len(items) // chosen] for number in range(chosen)]
-
-
-def _read_labels(path: Path, answer: Labels) -> Labels:
-    with Image.open(path) as image:
-        labels = np.asarray(image)
-    if labels.shape != answer.shape or labels.dtype != np.uint8 or labels.max() > CLASSES:
-        raise ImageError(
-            f"{path} must be an 8-bit image of one channel, {answer.shape[1]} x "
-            f"{answer.shape[0]} as its photograph, with labels up to {CLASSES}, got "
-            f"{labels.dtype} {labels.shape} up to {labels.max()}"
-        )
-    return labels

@@ -7,21 +7,20 @@ import pytest
 from PIL import Image
 
 from pemexport.accuracy import (
-    CLASSES,
     AccuracyReport,
     Evaluation,
     Example,
-    count,
     images_in,
     labelled_in,
     spread,
 )
 from pemexport.repository_steps import ImageError, fit, read_back
+from pemexport.segmentation_scores import confusion_matrix
 
 
 def evaluation(truth: list[int], answer: list[int]) -> Evaluation:
     labels = np.array([answer], np.uint8)
-    return Evaluation([labels], count(np.array([truth], np.uint8), labels))
+    return Evaluation([labels], confusion_matrix(np.array([truth], np.uint8), labels))
 
 
 @pytest.mark.parametrize(
@@ -103,4 +102,3 @@ def test_examples_are_pairs_and_a_missing_label_is_named(tmp_path: Path) -> None
 )
 def test_fewer_images_are_evenly_spread(count: int, most: int, chosen: list[int]) -> None:
     assert spread(range(count), most) == chosen
-    assert CLASSES == 150

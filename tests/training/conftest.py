@@ -11,13 +11,13 @@ MakeFolder = Callable[..., Path]
 
 
 def blocks(seed: int, height: int, width: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """An image of coloured blocks (H, W, 3) and its labels (H, W): each class has its colour."""
+    """An image of colored blocks (H, W, 3) and its labels (H, W): each class has its color."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, classes + 1, size=(height // 16, width // 16))
     labels = np.kron(labels, np.ones((16, 16))).astype(np.uint8)
-    colours = np.random.default_rng(99).integers(0, 256, size=(classes + 1, 3))
+    colors = np.random.default_rng(99).integers(0, 256, size=(classes + 1, 3))
     noise = random.integers(-9, 10, size=(height, width, 3))
-    return np.clip(colours[labels] + noise, 0, 255).astype(np.uint8), labels
+    return np.clip(colors[labels] + noise, 0, 255).astype(np.uint8), labels
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Random scale, crop, flip and colours, and the order in which images come."""
+"""Random scale, crop, flip and colors, and the order in which images come."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +10,12 @@ from PIL import Image
 
 from pem_training.augmentation import PIXEL_MEAN, Augmentation, augment
 from pem_training.batches import Samples, Steps, load_batches, order, point_generators
-from pem_training.colour import STRENGTHS
-from pem_training.dataset import find_pairs
-from pem_training.world import World
+from pem_training.color import STRENGTHS
+from pem_training.distributed import World
+from pemexport.segmentation_scores import find_pairs
 
 MakeFolder = Callable[..., Path]
-PLAIN = Augmentation(crop=64, scale=(0.5, 2.0), short_side=0, colour="none")
+PLAIN = Augmentation(crop=64, scale=(0.5, 2.0), short_side=0, color="none")
 
 
 def ramp(height: int = 90, width: int = 120) -> tuple[Image.Image, Image.Image]:
@@ -85,7 +85,7 @@ def test_equal_generators_make_equal_images() -> None:
 
 
 @pytest.mark.parametrize(("name", "least"), [("none", 0), ("ssd", 10), ("strong", 15)])
-def test_colours_change_as_much_as_the_name_says(name: str, least: float) -> None:
+def test_colors_change_as_much_as_the_name_says(name: str, least: float) -> None:
     image, _ = ramp()
     changes = []
     for seed in range(40):

@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from pem_training.losses import Points, pem_losses, total_loss
-from pem_training.targets import Target, target_of, targets_of
+from pem_training.losses import (
+    Points,
+    Target,
+    make_target,
+    make_targets,
+    pem_losses,
+    total_loss,
+)
 from pemseg import Prediction
 
 POINTS = Points(count=40, oversample=3.0, importance=0.75)
@@ -141,7 +147,7 @@ def hard_points(masks: list[np.ndarray], source: torch.Generator) -> list[np.nda
 
 def test_all_losses_of_all_outputs_are_those_of_the_formulas() -> None:
     prediction, labels = make_prediction(seed=1, batch=2), make_labels()
-    losses = losses_of(prediction, targets_of(labels))
+    losses = losses_of(prediction, make_targets(labels))
     expected = losses_by_hand(prediction, labels.numpy())
     assert losses.keys() == expected.keys()
     assert {"loss_ce", "loss_dice", "loss_mask", "loss_ce_0", "loss_mask_1"} < losses.keys()
@@ -150,7 +156,7 @@ def test_all_losses_of_all_outputs_are_those_of_the_formulas() -> None:
 
 
 def test_the_total_weighs_classes_by_2_and_masks_by_5_on_every_output() -> None:
-    losses = losses_of(make_prediction(seed=2, batch=2), targets_of(make_labels()))
+    losses = losses_of(make_prediction(seed=2, batch=2), make_targets(make_labels()))
     weights = {"ce": 2, "dice": 5, "mask": 5}
     expected = sum(weights[name.split("_")[1]] * float(value) for name, value in losses.items())
     assert len(losses) == 9
@@ -160,7 +166,7 @@ def test_the_total_weighs_classes_by_2_and_masks_by_5_on_every_output() -> None:
 @pytest.mark.parametrize("skip_unlabelled", [False, True])
 def test_gradients_are_those_of_finite_differences(skip_unlabelled: bool) -> None:
     start = make_prediction(seed=3, batch=2, earlier=1)
-    targets = targets_of(make_labels(), skip_unlabelled=skip_unlabelled)
+    targets = make_targets(make_labels(), skip_unlabelled=skip_unlabelled)
 
     def total(logits: torch.Tensor, masks: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
         earlier = Prediction(start.earlier[0].logits, first)
@@ -174,7 +180,7 @@ def test_gradients_are_those_of_finite_differences(skip_unlabelled: bool) -> Non
 def test_a_batch_without_any_object_teaches_only_no_object() -> None:
     prediction = make_prediction(seed=4, batch=2, earlier=0)
     logits, masks = prediction.logits.requires_grad_(), prediction.masks.requires_grad_()
-    losses = losses_of(prediction, targets_of(torch.zeros(2, 16, 24, dtype=torch.uint8)))
+    losses = losses_of(prediction, make_targets(torch.zeros(2, 16, 24, dtype=torch.uint8)))
     values = {name: float(loss.detach()) for name, loss in losses.items()}
     no_object = -logits.detach().log_softmax(-1)[..., CLASSES]
     assert values["loss_ce"] == pytest.approx(float(no_object.mean()), rel=1e-12)
@@ -199,7 +205,7 @@ def test_unlabelled_pixels_are_outside_all_masks_or_left_out(
 ) -> None:
     labels = torch.zeros(1, 16, 24, dtype=torch.uint8)
     labels[:, :8, :12], labels[:, 8:, :12] = 1, 3  # columns 0 to 2 of the masks, and half of 3
-    targets = targets_of(labels, skip_unlabelled=skip_unlabelled)
+    targets = make_targets(labels, skip_unlabelled=skip_unlabelled)
     one = make_prediction(seed=5, batch=1, earlier=0)
     other = Prediction(one.logits, far_from_the_labels(one.masks))
     before, after = losses_of(one, targets), losses_of(other, targets)
@@ -208,24 +214,24 @@ def test_unlabelled_pixels_are_outside_all_masks_or_left_out(
 
 
 def test_the_default_for_unlabelled_pixels_is_the_originals() -> None:
-    target = target_of(make_labels()[0])
-    assert target.counted is None
-    assert target.classes.tolist() == [0, 2, 3]
+    target = make_target(make_labels()[0])
+    assert target.valid is None
+    assert target.labels.tolist() == [0, 2, 3]
     labels = make_labels()[0]
     assert torch.equal(target.masks.sum(0), (labels > 0).long())  # unlabelled: in no mask
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3)))[1:])
 def test_the_order_of_targets_changes_nothing(order: tuple[int, ...]) -> None:
-    prediction, targets = make_prediction(seed=6, batch=2), targets_of(make_labels())
-    turned = Target(targets[0].classes[list(order)], targets[0].masks[list(order)])
+    prediction, targets = make_prediction(seed=6, batch=2), make_targets(make_labels())
+    turned = Target(targets[0].labels[list(order)], targets[0].masks[list(order)])
     before, after = losses_of(prediction, targets), losses_of(prediction, [turned, targets[1]])
     for name, value in before.items():
         assert float(after[name]) == pytest.approx(float(value), rel=1e-12), name
 
 
 def test_the_order_of_images_changes_nothing() -> None:
-    prediction, targets = make_prediction(seed=7, batch=2, earlier=0), targets_of(make_labels())
+    prediction, targets = make_prediction(seed=7, batch=2, earlier=0), make_targets(make_labels())
     flipped = Prediction(prediction.logits.flip(0), prediction.masks.flip(0))
     before = losses_of(prediction, targets)
     after = pem_losses(flipped, targets[::-1], generators(2)[::-1], POINTS)
@@ -235,10 +241,10 @@ def test_the_order_of_images_changes_nothing() -> None:
 
 def test_perfect_masks_cost_next_to_nothing_and_wrong_ones_a_lot() -> None:
     labels = make_labels()[:1]
-    targets = targets_of(labels)
-    present = len(targets[0].classes)
+    targets = make_targets(labels)
+    present = len(targets[0].labels)
     logits = torch.full((1, QUERIES, CLASSES + 1), -20.0)
-    logits[0, :present, targets[0].classes] = torch.diag(torch.full((present,), 40.0)) - 20
+    logits[0, :present, targets[0].labels] = torch.diag(torch.full((present,), 40.0)) - 20
     logits[0, present:, CLASSES] = 20
     masks = torch.full((1, QUERIES, 16, 24), -30.0)
     masks[0, :present][targets[0].masks] = 30
@@ -253,5 +259,5 @@ def test_perfect_masks_cost_next_to_nothing_and_wrong_ones_a_lot() -> None:
 def test_half_precision_is_added_up_in_float32() -> None:
     prediction = make_prediction(seed=8, batch=2, earlier=0)
     low = Prediction(prediction.logits.bfloat16(), prediction.masks.bfloat16())
-    losses = losses_of(low, targets_of(make_labels()))
+    losses = losses_of(low, make_targets(make_labels()))
     assert {value.dtype for value in losses.values()} == {torch.float32}

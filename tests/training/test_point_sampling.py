@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pem_training.point_sampling import random_points, sample, uncertain_points
+from pem_training.point_sampling import point_sample, random_points, uncertain_points
 
 
 def read_by_hand(plane: np.ndarray, x: float, y: float) -> float:
@@ -30,7 +30,7 @@ def test_maps_are_read_as_by_hand() -> None:
     random = np.random.default_rng(0)
     maps, points = random.normal(size=(2, 3, 5, 7)), random.random(size=(2, 11, 2))
     points[0, :3] = (0, 0), (1, 1), (0.5, 1 / 5)  # corners, and between two centres
-    read = sample(torch.from_numpy(maps), torch.from_numpy(points)).numpy()
+    read = point_sample(torch.from_numpy(maps), torch.from_numpy(points)).numpy()
     expected = [
         [[read_by_hand(plane, x, y) for x, y in places] for plane in planes]
         for planes, places in zip(maps, points, strict=True)
@@ -42,12 +42,12 @@ def test_maps_are_read_as_by_hand() -> None:
 def test_the_gradient_of_reading_is_that_of_finite_differences() -> None:
     maps = torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True)
     points = torch.rand(1, 9, 2, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda values: sample(values, points), (maps,))
+    assert torch.autograd.gradcheck(lambda values: point_sample(values, points), (maps,))
 
 
 @pytest.mark.usefixtures("way")
 def test_no_maps_are_read_as_nothing() -> None:
-    assert sample(torch.zeros(0, 1, 4, 4), torch.zeros(0, 5, 2)).shape == (0, 1, 5)
+    assert point_sample(torch.zeros(0, 1, 4, 4), torch.zeros(0, 5, 2)).shape == (0, 1, 5)
 
 
 def test_random_points_fill_the_image_and_repeat_with_their_generator() -> None:
@@ -71,9 +71,9 @@ def test_uncertain_points_gather_where_the_logit_is_zero() -> None:
 
 
 def test_points_that_do_not_count_are_not_chosen_for_their_uncertainty() -> None:
-    counted = torch.zeros(32, 32, dtype=torch.bool)
-    counted[:, 16:] = True  # the right half; the left one is perfectly uncertain
+    valid = torch.zeros(32, 32, dtype=torch.bool)
+    valid[:, 16:] = True  # the right half; the left one is perfectly uncertain
     logits = torch.where(torch.arange(8) < 4, 0.0, 3.0).expand(1, 8, 8)
     generator = torch.Generator().manual_seed(0)
-    points = uncertain_points(logits, 100, 3.0, 0.75, generator, counted)
+    points = uncertain_points(logits, 100, 3.0, 0.75, generator, valid)
     assert (points[0, :75, 0] >= 0.5).all()

@@ -11,8 +11,8 @@ from PIL import Image
 
 from pem_training import train
 from pem_training.backbone_weights import load_backbone
+from pem_training.distributed import World
 from pem_training.settings import Settings, SettingsError
-from pem_training.world import World
 from pemseg import CheckpointError, Pem
 from pemseg.checkpoint import save_state
 
@@ -29,35 +29,22 @@ def test_every_setting_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("changes", "facts"),
     [
-        ({"crop": 500}, "--crop must be a multiple of 32, got 500"),
-        ({"crop": 0}, "--crop must be a multiple of 32, got 0"),
-        ({"scale": (2.0, 0.5)}, "--scale must be two factors, the smaller first, got (2.0, 0.5)"),
-        ({"steps": 0}, "--steps must be above 0, got 0"),
-        ({"lr": 0.0}, "--lr must be above 0, got 0.0"),
-        ({"clip": -1.0}, "--clip must be above 0, got -1.0"),
-        ({"ema": 1.0}, "--ema must be from 0 to below 1, got 1.0"),
-        ({"overhang": 1.5}, "--overhang must be from 0 to below 1, got 1.5"),
-        ({"scenes": -1}, "--scenes must be 0 or more, got -1"),
-        (
-            {"scene_labels": ("81=21", "81")},
-            "--scene-labels must be pairs like 81=21 of labels from 0 to 150, got ('81=21', '81')",
-        ),
-        (
-            {"scene_labels": ("81=151",)},
-            "--scene-labels must be pairs like 81=21 of labels from 0 to 150, got ('81=151',)",
-        ),
-        (
-            {"weights": Path("a"), "backbone": Path("b")},
-            "--weights holds a backbone already: leave --backbone out",
-        ),
+        ({"crop": 500}, "--crop .* 32, got 500"),
+        ({"crop": 0}, "--crop .* 32, got 0"),
+        ({"scale": (2.0, 0.5)}, r"--scale .*got \(2.0, 0.5\)"),
+        ({"steps": 0}, "--steps .*got 0"),
+        ({"lr": 0.0}, "--lr .*got 0.0"),
+        ({"clip": -1.0}, "--clip .*got -1.0"),
+        ({"ema": 1.0}, "--ema .*got 1.0"),
+        ({"overhang": 1.5}, "--overhang .*got 1.5"),
+        ({"weights": Path("a"), "backbone": Path("b")}, "--weights .*--backbone"),
     ],
 )
-def test_an_option_out_of_range_is_a_sentence(changes: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(SettingsError) as raised:
+def test_an_option_out_of_range_is_named(changes: dict[str, Any], facts: str) -> None:
+    with pytest.raises(SettingsError, match=facts):
         Settings(data=Path("x"), **changes)
-    assert str(raised.value) == sentence
 
 
 @pytest.mark.parametrize(
@@ -69,29 +56,28 @@ def test_an_option_out_of_range_is_a_sentence(changes: dict[str, Any], sentence:
         ({"weights": Path("w"), "backbone_lr": 0.5, "clip": 2.0}, 0.5, 2.0),
     ],
 )
-def test_what_has_learnt_already_is_changed_slowly(
+def test_pretrained_weights_are_changed_slowly(
     changes: dict[str, Any], factor: float, norm: float
 ) -> None:
     settings = Settings(data=Path("x"), **changes)
-    assert (settings.backbone_factor, settings.greatest_norm) == (factor, norm)
+    assert (settings.backbone_factor, settings.max_norm) == (factor, norm)
 
 
 def test_only_options_that_decide_the_result_must_be_repeated() -> None:
     one = Settings(data=Path("x"), workers=1, save_every=5, output=Path("a")).identity()
     assert one == Settings(data=Path("y")).identity()
     assert one != Settings(data=Path("x"), seed=1).identity()
-    assert one["--colour"] == "ssd"
-    assert Settings(data=Path("x"), scene_labels=("81=21",)).renumber == {81: 21}
+    assert one["--color"] == "ssd"
 
 
 def remove_labels(folder: Path) -> str:
     (folder / "annotations" / "training" / "p1.png").unlink()
-    return "p1.png, but that is missing"
+    return "p1.png"
 
 
 def raise_label(folder: Path) -> str:
     Image.new("L", (64, 48), 151).save(folder / "annotations" / "validation" / "p0.png")
-    return "must hold labels from 0 to 150, got 151"
+    return "0 to 150, got 151"
 
 
 @pytest.mark.parametrize("spoil", [remove_labels, raise_label])
@@ -102,15 +88,25 @@ def test_bad_data_stops_the_command_before_the_first_step(
     spoil: Callable[[Path], str],
 ) -> None:
     folder = make_folder()
-    sentence = spoil(folder)
+    facts = spoil(folder)
     status = train.main(["--data", str(folder), "--output", str(tmp_path / "out"), "--steps", "1"])
     output = capsys.readouterr()
     assert status == 1
     assert output.out == ""
     complaint = output.err.splitlines()[-1]
     assert complaint.startswith("train: ")
-    assert complaint.endswith(sentence)
+    assert facts in complaint
     assert not (tmp_path / "out" / "history.jsonl").exists()
+
+
+def test_the_old_spelling_of_color_is_accepted_with_a_warning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ["--data", "absent", "--colour", "none", "--batch", "1"]
+    assert train.main(options) == 1
+    warning, complaint = capsys.readouterr().err.splitlines()
+    assert "--color;" in warning
+    assert "--batch" in complaint
 
 
 def test_an_absent_checkpoint_stops_the_command(
@@ -118,7 +114,7 @@ def test_an_absent_checkpoint_stops_the_command(
 ) -> None:
     options = ["--data", str(make_folder()), "--weights", "absent.pth"]
     assert train.main(options) == 1
-    assert capsys.readouterr().err.endswith("but absent.pth does not exist\n")
+    assert capsys.readouterr().err.startswith("train: ")
 
 
 def test_a_batch_of_one_image_is_refused_before_the_first_step(
@@ -126,7 +122,7 @@ def test_a_batch_of_one_image_is_refused_before_the_first_step(
 ) -> None:
     options = ["--data", str(make_folder()), "--output", str(tmp_path / "out"), "--batch", "1"]
     assert train.main(options) == 1
-    assert capsys.readouterr().err.endswith("at least 2 images a process, got 1 for 1\n")
+    assert capsys.readouterr().err.startswith("train: --batch ")
 
 
 def test_the_seed_decides_the_first_weights() -> None:
@@ -169,8 +165,8 @@ def test_the_backbones_file_fills_the_backbone_and_nothing_else(
     source, target = tiny_network(seed=1), tiny_network(seed=2)
     path = backbone_file(source, tmp_path / "stdc.tar", {})
     assert load_backbone(target, path) == len(source.backbone.state_dict())
-    wanted = source.backbone.state_dict()
-    assert all(torch.equal(v, wanted[k]) for k, v in target.backbone.state_dict().items())
+    expected = source.backbone.state_dict()
+    assert all(torch.equal(v, expected[k]) for k, v in target.backbone.state_dict().items())
     head = tiny_network(seed=2).sem_seg_head.state_dict()
     assert all(torch.equal(v, head[k]) for k, v in target.sem_seg_head.state_dict().items())
 
@@ -201,20 +197,20 @@ def test_a_backbones_file_that_does_not_fit_is_reported_and_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "facts"),
     [
-        (None, "must be a file, but .* does not exist"),
-        (b"text", "is not a readable PyTorch checkpoint"),
-        ({"model": {}}, "must hold a dictionary whose entry 'state_dict'"),
+        (None, "does not exist"),
+        (b"text", r"stdc\.tar"),
+        ({"model": {}}, "'state_dict'"),
     ],
 )
 def test_another_file_is_refused(
-    tiny_network: Callable[..., Pem], tmp_path: Path, content: object, sentence: str
+    tiny_network: Callable[..., Pem], tmp_path: Path, content: object, facts: str
 ) -> None:
     path = tmp_path / "stdc.tar"
     if isinstance(content, bytes):
         path.write_bytes(content)
     elif content is not None:
         torch.save(content, path)
-    with pytest.raises(CheckpointError, match=sentence):
+    with pytest.raises(CheckpointError, match=facts):
         load_backbone(tiny_network(), path)

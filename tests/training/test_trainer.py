@@ -1,4 +1,4 @@
-"""One step, its optimiser, and what a run keeps on disk."""
+"""One step, its optimizer, and the files of a run."""
 
 import itertools
 import math
@@ -12,17 +12,19 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pem_training import checkpoint_file, material
-from pem_training.checkpoint_file import read_checkpoint, write_checkpoint
-from pem_training.curve_chart import running_mean, write_curve
-from pem_training.curves import Curves
-from pem_training.material import draw_scenes
-from pem_training.optimiser import FINAL_RATE, average, learning_rate, make_optimiser
-from pem_training.precision import choose_precision
-from pem_training.preview import side_by_side
-from pem_training.session import begin
+from pem_training import trainer as trainer_module
+from pem_training.charts import running_mean, write_curve
+from pem_training.loop import start_or_resume
+from pem_training.optimizer import (
+    FINAL_RATE,
+    choose_precision,
+    learning_rate,
+    make_optimizer,
+    update_ema,
+)
+from pem_training.run_log import RunLog, side_by_side
 from pem_training.settings import Settings, SettingsError
-from pem_training.trainer import Trainer
+from pem_training.trainer import Trainer, read_checkpoint, write_checkpoint
 from pemseg import Pem, load_network
 
 MakeTrainer = Callable[..., Trainer]
@@ -54,10 +56,10 @@ def test_norms_and_embeddings_do_not_decay_and_the_backbone_learns_slowly(
     tiny_network: Callable[..., Pem],
 ) -> None:
     network = tiny_network()
-    optimiser = make_optimiser(network, weight_decay=0.05, backbone_factor=0.1)
+    optimizer = make_optimizer(network, weight_decay=0.05, backbone_factor=0.1)
     found = {
         id(parameter): (group["weight_decay"], group["factor"])
-        for group in optimiser.param_groups
+        for group in optimizer.param_groups
         for parameter in group["params"]
     }
     predictor = network.sem_seg_head.predictor
@@ -81,12 +83,12 @@ def test_the_rate_falls_along_half_a_cosine() -> None:
     assert FINAL_RATE < rates[99] < 2e-6
 
 
-def test_a_mean_network_takes_weights_and_statistics_in_the_given_share(
+def test_the_ema_takes_weights_and_statistics_in_the_given_share(
     tiny_network: Callable[..., Pem],
 ) -> None:
     mean, new = tiny_network(seed=1), tiny_network(seed=2)
     before, added = weights_of(mean), weights_of(new)
-    average(mean, new, keep=0.75)
+    update_ema(mean, new, keep=0.75)
     for key, value in weights_of(mean).items():
         if value.is_floating_point():
             torch.testing.assert_close(value, 0.75 * before[key] + 0.25 * added[key])
@@ -114,7 +116,7 @@ def test_the_same_step_has_the_same_result(make_trainer: MakeTrainer) -> None:
     assert first.step(*a_batch()) == again.step(*a_batch()) != other.step(*a_batch())
 
 
-def test_the_gradient_is_cut_to_the_given_norm(make_trainer: MakeTrainer) -> None:
+def test_the_gradient_is_clipped_to_the_given_norm(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(clip=0.01)
     assert trainer.step(*a_batch())["gradient"] > 1  # as it was before
     squares = sum(
@@ -135,7 +137,7 @@ def test_without_a_gpu_auto_is_bf16_or_float32() -> None:
 
 
 @pytest.mark.parametrize("spoilt", ["class_embed", "mask_embed"])
-def test_an_answer_that_is_no_number_stops_the_run(make_trainer: MakeTrainer, spoilt: str) -> None:
+def test_an_output_that_is_not_finite_stops_the_run(make_trainer: MakeTrainer, spoilt: str) -> None:
     trainer = make_trainer()
     with torch.no_grad():
         next(trainer.network.sem_seg_head.predictor.get_submodule(spoilt).parameters()).fill_(
@@ -146,7 +148,7 @@ def test_an_answer_that_is_no_number_stops_the_run(make_trainer: MakeTrainer, sp
     assert trainer.steps_done == 0
 
 
-def test_a_gradient_that_is_no_number_stops_the_run_before_the_weights_change(
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_change(
     make_trainer: MakeTrainer,
 ) -> None:
     trainer = make_trainer()
@@ -164,7 +166,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_the_weights_change(
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_a_checkpoint_is_loaded_as_weights_and_continued_as_a_run(
+def test_a_checkpoint_loads_as_weights_and_resumes_as_a_run(
     make_trainer: MakeTrainer, tmp_path: Path, ema: float
 ) -> None:
     path, trainer = tmp_path / "checkpoint.pth", make_trainer(ema=ema)
@@ -187,15 +189,15 @@ def test_a_checkpoint_that_fails_to_be_written_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "checkpoint.pth"
-    write_checkpoint(path, {"training": {"step": 1}})
+    write_checkpoint(path, {"training": {"step": 1, "identity": {}}})
 
     def break_off(content: object, file: Any) -> None:
         file.write(b"half of it")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(checkpoint_file.torch, "save", break_off)
+    monkeypatch.setattr(trainer_module.torch, "save", break_off)
     with pytest.raises(OSError, match="no space"):
-        write_checkpoint(path, {"training": {"step": 2}})
+        write_checkpoint(path, {"training": {"step": 2, "identity": {}}})
     assert read_checkpoint(path)["training"]["step"] == 1
 
 
@@ -208,38 +210,56 @@ def test_a_file_that_is_no_checkpoint_of_a_run_is_refused(
         torch.save({"model": {}}, path)  # weights only, such as best.pth
     else:
         path.write_bytes(content)
-    with pytest.raises(SettingsError, match="must be a checkpoint of a training run"):
+    with pytest.raises(SettingsError, match="--output"):
         read_checkpoint(path)
 
 
-def test_a_run_is_neither_overwritten_nor_continued_as_another_one(
+def test_a_run_is_neither_overwritten_nor_resumed_as_another_one(
     make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:
     path, trainer = tmp_path / "checkpoint.pth", make_trainer()
-    begin(trainer, path, {"--lr": "0.1"}, resume=False)  # nothing there yet: nothing to do
-    begin(trainer, path, {"--lr": "0.1"}, resume=True)
+    start_or_resume(trainer, path, {"--lr": "0.1"}, resume=False)  # no file yet
+    start_or_resume(trainer, path, {"--lr": "0.1"}, resume=True)
     trainer.step(*a_batch())
     trainer.save(path, {"--lr": "0.1", "--seed": "1"})
     again = make_trainer()
-    with pytest.raises(SettingsError, match="holds a run already: go on with it by --resume"):
-        begin(again, path, {"--lr": "0.1", "--seed": "1"}, resume=False)
-    with pytest.raises(SettingsError, match=r"repeat how it was started: --lr 0\.1, not 0\.2$"):
-        begin(again, path, {"--lr": "0.2", "--seed": "1"}, resume=True)
+    with pytest.raises(SettingsError, match="--resume"):
+        start_or_resume(again, path, {"--lr": "0.1", "--seed": "1"}, resume=False)
+    with pytest.raises(SettingsError, match=r"--lr 0\.1, not 0\.2$"):
+        start_or_resume(again, path, {"--lr": "0.2", "--seed": "1"}, resume=True)
     assert again.steps_done == 0
-    begin(again, path, {"--lr": "0.1", "--seed": "1"}, resume=True)
+    start_or_resume(again, path, {"--lr": "0.1", "--seed": "1"}, resume=True)
     assert again.steps_done == 1
 
 
-def test_curves_forget_what_comes_after_the_checkpoint(tmp_path: Path) -> None:
-    with Curves(tmp_path, 0) as curves:
+def test_a_run_of_0_1_resumes_under_its_old_names(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    path, trainer = tmp_path / "checkpoint.pth", make_trainer()
+    trainer.step(*a_batch())
+    written = {"pictures": "3-abc", "--colour": "ssd", "--scenes": "0", "--scene-labels": "()"}
+    trainer.save(path, written)
+    content = torch.load(path, weights_only=True)
+    content["training"]["optimiser"] = content["training"].pop("optimizer")
+    torch.save(content, path)
+    again = make_trainer()
+    start_or_resume(again, path, {"images": "3-abc", "--color": "ssd"}, resume=True)
+    assert again.step(*a_batch(1)) == trainer.step(*a_batch(1))
+    trainer.save(path, written | {"--scenes": "30"})
+    with pytest.raises(SettingsError, match="--scenes 30, not None"):
+        start_or_resume(again, path, {"images": "3-abc", "--color": "ssd"}, resume=True)
+
+
+def test_the_log_drops_what_comes_after_the_checkpoint(tmp_path: Path) -> None:
+    with RunLog(tmp_path, 0) as run_log:
         for step in (1, 2, 3):
-            curves.add(step, {"loss": step / 3})
-        curves.add_image(3, "labels", np.zeros((4, 6, 3), np.uint8))
+            run_log.add(step, {"loss": step / 3})
+        run_log.add_image(3, "labels", np.zeros((4, 6, 3), np.uint8))
     history = tmp_path / "history.jsonl"
     whole = history.read_text()
     history.write_text(whole + '{"step": 4, "lo')  # killed while writing
-    with Curves(tmp_path, 2) as curves:
-        curves.add(3, {"loss": 1.0})
+    with RunLog(tmp_path, 2) as run_log:
+        run_log.add(3, {"loss": 1.0})
     assert history.read_text() == whole
     assert list((tmp_path / "tensorboard").iterdir())
 
@@ -255,13 +275,13 @@ def test_the_curve_is_drawn_from_any_history(tmp_path: Path) -> None:
         assert drawn.tobytes() != empty.tobytes()
 
 
-def test_a_running_mean_stands_at_its_last_step() -> None:
+def test_a_running_mean_is_drawn_at_its_last_step() -> None:
     series = np.array([[1.0, 2.0, 4.0], [10.0, 20.0, 60.0]])
     np.testing.assert_array_equal(running_mean(series, 2), [[2, 4], [15, 40]])
     np.testing.assert_array_equal(running_mean(series, 9), [[4], [30]])
 
 
-def test_the_preview_shows_labels_and_answer_side_by_side() -> None:
+def test_the_preview_shows_labels_and_prediction_side_by_side() -> None:
     image = Image.fromarray(np.full((2, 3, 3), 100, np.uint8))
     truth = np.array([[0, 1, 1], [0, 2, 2]], np.uint8)
     shown = side_by_side(image, truth, np.zeros_like(truth))
@@ -270,25 +290,3 @@ def test_the_preview_shows_labels_and_answer_side_by_side() -> None:
     assert (shown[:, 3:] == 100).all()
     assert shown[0, 1].tolist() == [(100 + value) // 2 for value in (204 + 48, 71 + 48, 22 + 48)]
     assert not np.array_equal(shown[0, 1], shown[1, 1])
-
-
-def test_scenes_are_drawn_once_and_wholly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[int] = []
-
-    def write(folder: Path, split: str, count: int, seed: int, renumber: object) -> None:
-        drawn.append(seed)
-        if len(drawn) == 2:
-            raise KeyboardInterrupt
-        for kind, suffix in (("images", "jpg"), ("annotations", "png")):
-            place = folder / kind / split
-            place.mkdir(parents=True, exist_ok=True)
-            (place / f"{seed}.{suffix}").touch()
-
-    monkeypatch.setattr(material, "write_scenes", write)
-    with pytest.raises(KeyboardInterrupt):
-        draw_scenes(tmp_path / "scenes", 3)
-    assert not (tmp_path / "scenes").exists()
-    draw_scenes(tmp_path / "scenes", 3)
-    draw_scenes(tmp_path / "scenes", 3)
-    draw_scenes(tmp_path / "scenes", 2)
-    assert drawn == [0, 1, 0, 1, 2]

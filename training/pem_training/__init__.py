@@ -1,4 +1,4 @@
-"""Learning and measuring: losses, training, evaluation and drawn scenes for the PEM network."""
+"""Training and evaluation of the PEM network."""
 
 from importlib.metadata import version
 

@@ -1,7 +1,4 @@
-"""An image in another place, size and light at every visit; the same one for the same generator.
-
-Scale, crop and flip here; colours in colour.py.
-"""
+"""Random scale, crop and flip of an image with its labels; the color jitter is in color.py."""
 
 from dataclasses import dataclass
 
@@ -9,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pem_training.colour import STRENGTHS
+from pem_training.color import STRENGTHS
 
 PIXEL_MEAN = (124, 116, 104)  # RGB; what the server pads with, zero to the network
 
@@ -19,54 +16,54 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to an image.
+    """The random changes of an image.
 
     crop: side of the result, a multiple of 32. scale: the range of the factor by which images
     are scaled. short_side: what the factor is relative to; 0: to each image's own size.
-    overhang: the share of the crop that may lie beyond the right and the lower edge of an image:
-    so the server pads, and a network that saw every image cut off there does worse at it.
-    colour: a key of STRENGTHS.
+    overhang: the share of the crop that may lie beyond the right and the lower edge of an image,
+    where the server pads: a network that never saw padding does worse at it.
+    color: a key of STRENGTHS.
     """
 
     crop: int = 512
     scale: tuple[float, float] = (0.5, 2.0)
     short_side: int = 512
     overhang: float = 0.0
-    colour: str = "ssd"
+    color: str = "ssd"
 
 
 def augment(
     image: Image.Image, labels: Image.Image, rng: np.random.Generator, how: Augmentation
 ) -> tuple[Pixels, Pixels]:
-    """A piece (crop, crop, 3) of the image and its labels (crop, crop), both uint8.
+    """A crop (crop, crop, 3) of the image and its labels (crop, crop), both uint8.
 
-    An image that is smaller than the crop, once scaled, lies at the top left; the rest is the
+    An image that is smaller than the crop, once scaled, is at the top left; the rest is the
     pixel mean without labels.
     """
     factor = rng.uniform(*how.scale)
     if how.short_side:
         factor *= how.short_side / min(image.size)
-    box, width, height = random_piece(image.size, factor, how, rng)
+    box, width, height = random_crop(image.size, factor, how, rng)
     pixels = np.full((how.crop, how.crop, 3), PIXEL_MEAN, np.uint8)
-    marks = np.zeros((how.crop, how.crop), np.uint8)
-    # Scaling only the piece costs as much as the crop, however large the image is.
-    piece = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
-    piece = STRENGTHS[how.colour](piece, rng)
-    pixels[:height, :width] = np.asarray(piece)
-    marks[:height, :width] = np.asarray(
+    label_crop = np.zeros((how.crop, how.crop), np.uint8)
+    # Scaling only the patch costs as much as the crop, however large the image is.
+    patch = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    patch = STRENGTHS[how.color](patch, rng)
+    pixels[:height, :width] = np.asarray(patch)
+    label_crop[:height, :width] = np.asarray(
         labels.resize((width, height), Image.Resampling.NEAREST, box=box)
     )
     if rng.random() < 0.5:
         # Only the image is mirrored: padding stays right and below, where the server puts it.
         pixels[:height, :width] = pixels[:height, :width][:, ::-1].copy()
-        marks[:height, :width] = marks[:height, :width][:, ::-1].copy()
-    return pixels, marks
+        label_crop[:height, :width] = label_crop[:height, :width][:, ::-1].copy()
+    return pixels, label_crop
 
 
-def random_piece(
+def random_crop(
     size: tuple[int, int], factor: float, how: Augmentation, rng: np.random.Generator
 ) -> tuple[Box, int, int]:
-    """Which part of an image of `size` (width, height) to take, and how large it becomes.
+    """The part of an image of `size` (width, height) to take, and its size in the crop.
 
     The part is what a crop x crop window covers of the image once scaled by `factor`.
     """

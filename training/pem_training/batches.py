@@ -1,8 +1,8 @@
-"""Which images a step sees, and how they are changed: a function of seed and sample number only.
+"""Which images a step is given, and how they are augmented: a function of seed and sample number.
 
-Sample number n is the n-th image a run looks at, over all steps and processes: step s of a run
+Sample number n is the n-th image of a run, over all steps and processes: step s of a run
 with batches of B sees s * B to (s + 1) * B - 1, of which each process takes its part. So a run can
-be taken up at any step without remembering anything, and the number of processes changes nothing.
+be resumed at any step without any further state, and the number of processes changes nothing.
 """
 
 import signal
@@ -16,12 +16,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pem_training.augmentation import Augmentation, augment
-from pem_training.dataset import Pair, read_pair
-from pem_training.world import World
+from pem_training.dataset import read_pair
+from pem_training.distributed import World
+from pemexport.segmentation_scores import Pair
 
 Batches = DataLoader[tuple[Tensor, Tensor, int]]
 
-ORDER, CHANGES, POINTS = range(3)  # what random numbers are drawn for, each from its own stream
+ORDER, AUGMENTATION, POINTS = range(3)  # one stream of random numbers for each purpose
 
 
 class Samples(Dataset[tuple[Tensor, Tensor, int]]):
@@ -32,17 +33,17 @@ class Samples(Dataset[tuple[Tensor, Tensor, int]]):
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor, int]:
         """Sample `number`: image (3, crop, crop) uint8, labels (crop, crop) uint8, its number."""
-        turn, place = divmod(number, len(self.pairs))
-        image, labels = read_pair(self.pairs[order(self.seed, turn, len(self.pairs))[place]])
-        rng = np.random.default_rng((self.seed, CHANGES, number))
-        pixels, marks = augment(image, labels, rng, self.how)
-        return torch.from_numpy(pixels).permute(2, 0, 1), torch.from_numpy(marks), number
+        epoch, index = divmod(number, len(self.pairs))
+        image, labels = read_pair(self.pairs[order(self.seed, epoch, len(self.pairs))[index]])
+        rng = np.random.default_rng((self.seed, AUGMENTATION, number))
+        pixels, labels_crop = augment(image, labels, rng, self.how)
+        return torch.from_numpy(pixels).permute(2, 0, 1), torch.from_numpy(labels_crop), number
 
 
 @lru_cache(maxsize=2)
-def order(seed: int, turn: int, count: int) -> NDArray[np.int64]:
-    """The order of `count` images in pass number `turn`."""
-    return np.random.default_rng((seed, ORDER, turn)).permutation(count)
+def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The order of `count` images in pass number `epoch`."""
+    return np.random.default_rng((seed, ORDER, epoch)).permutation(count)
 
 
 def point_generators(numbers: Tensor, seed: int, device: torch.device) -> list[torch.Generator]:
@@ -77,14 +78,14 @@ def load_batches(samples: Samples, steps: Steps, workers: int, *, pinned: bool) 
         batch_sampler=steps,
         num_workers=workers,
         pin_memory=pinned,
-        worker_init_fn=_leave_signals_to_the_trainer,
+        worker_init_fn=_ignore_signals,
     )
 
 
-def _leave_signals_to_the_trainer(_: int) -> None:
-    """What is sent to the whole process group ends the trainer, which needs its worker until then.
+def _ignore_signals(_: int) -> None:
+    """A signal to the whole process group stops the trainer, which needs its workers until then.
 
-    The trainer itself ends a worker that hangs by SIGTERM, so that only the first is let pass.
+    The trainer itself ends a worker that hangs by a SIGTERM, so that only the first is ignored.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))

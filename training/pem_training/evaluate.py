@@ -1,11 +1,11 @@
-"""Measure how well a model segments a labelled folder, in whatever form it comes.
+"""Measure how well a model segments a labelled folder: a checkpoint, an ONNX file or a server.
 
     ./run evaluate --data FOLDER --model build/weights/street-scenes.safetensors
     ./run evaluate --data FOLDER --model model_repository/pem_network/1/model.onnx
     ./run evaluate --data FOLDER --model grpc://127.0.0.1:8001
 
 The protocol is ADE20K's: at the size of each image, pixels without a label left out, mean over
-the classes in the labels. "served" is the class map that the server answers with threshold 0,
+the classes in the labels. "served" is the class map that the server returns at threshold 0,
 "semantic" (checkpoints only) the semantic inference of the original code, short side 512.
 """
 
@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pem_client import PemError
-from pem_training.chart import write_chart
-from pem_training.confusion import scores_of
-from pem_training.dataset import DataError, find_pairs
-from pem_training.measure import measure
+from pem_server.console import log
+from pem_training.charts import write_chart
+from pem_training.predictors import ModelError, open_predictor
 from pem_training.report import as_json, format_table
-from pem_training.segmenters import ModelError, open_segmenter
+from pem_training.score import score
+from pemexport.repository_steps import ImageError
+from pemexport.segmentation_scores import Scores, find_pairs
 from pemseg import CheckpointError
 
 
@@ -33,18 +34,18 @@ def evaluate(
     json_path: Path | None = None,
     chart_path: Path | None = None,
 ) -> str:
-    """Measure `model` on a split of `data`; returns the table, writes JSON and chart if asked."""
+    """Measure `model` on a split of `data`; returns the table, writes JSON and chart to paths."""
     pairs = find_pairs(data, split)
-    counts = measure(open_segmenter(model), pairs)
-    readings = {name: scores_of(matrix) for name, matrix in counts.items()}
+    matrices = score(open_predictor(model), pairs)
+    evaluation = {name: Scores.from_confusion(matrix) for name, matrix in matrices.items()}
     if json_path is not None:
-        content = as_json(model, str(data), len(pairs), readings)
+        content = as_json(model, str(data), len(pairs), evaluation)
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if chart_path is not None:
         title = f"{Path(model).name if Path(model).exists() else model}, {len(pairs)} images"
-        write_chart(chart_path, title, readings)
-    return format_table(readings)
+        write_chart(chart_path, title, evaluation)
+    return format_table(evaluation)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 chart_path=options.chart,
             )
         )
-    except (CheckpointError, DataError, ModelError, PemError, OSError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)
+    except (CheckpointError, ImageError, ModelError, PemError, OSError) as error:
+        log(f"evaluate: {error}")
         return 1
     except KeyboardInterrupt:
         return 130

@@ -1,10 +1,12 @@
 """The losses of the model card: `loss_ce`, `loss_dice`, `loss_mask`, on every output.
 
-They are Mask2Former's: each object is matched with one query, the query learns the object's class
-and mask, all others learn "no object". The final output's losses carry these names; those of the
-auxiliary outputs, each matched afresh, end in `_0`, `_1`, ...
+They are Mask2Former's, and `pem_losses` is what DETR calls `SetCriterion`: each target is matched
+with one query, the query learns the target's class and mask, all others learn "no object". The
+final output's losses carry these names; those of the auxiliary outputs, each matched anew, end in
+`_0`, `_1`, ...
 
-B batch, Q queries, K classes, N objects of an image, P points, H and W the size of the image.
+B batch, Q queries, K classes, N targets of an image, M matched pairs, P points, H and W the size of
+the image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,23 +16,52 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pem_training.matcher import match
-from pem_training.point_sampling import random_points, sample, uncertain_points
-from pem_training.targets import Target
-from pem_training.world import world_mean
+from pem_training.distributed import all_reduce_mean
+from pem_training.matcher import hungarian_match
+from pem_training.point_sampling import point_sample, random_points, uncertain_points
 from pemseg import Prediction
 
 WEIGHTS = {"loss_ce": 2.0, "loss_dice": 5.0, "loss_mask": 5.0}
-NO_OBJECT_WEIGHT = 0.1  # in loss_ce; most queries have no object and would drown the others
+NO_OBJECT_WEIGHT = 0.1  # in loss_ce; most queries have no target and would dominate
+
+
+@dataclass(frozen=True)
+class Target:
+    """The classes of a labelled image, each with one mask: `labels` (N,) int64, 0-based class ids,
+    `masks` (N, H, W) bool.
+
+    `valid` (H, W) bool: the pixels that enter the mask losses; None: all of them.
+    """
+
+    labels: Tensor
+    masks: Tensor
+    valid: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Points:
-    """How many points of a mask are looked at, and how they are chosen: the original's numbers."""
+    """How many points of a mask the losses sample, and how: the original's numbers."""
 
     count: int = 12_544
     oversample: float = 3.0
     importance: float = 0.75
+
+
+def make_target(label_map: Tensor, *, skip_unlabelled: bool = False) -> Target:
+    """The target of `label_map` (H, W) uint8: 0 not labelled, else class id + 1.
+
+    Pixels without a label belong to no mask. As in the original code they still count: there,
+    every mask is to be empty. With `skip_unlabelled` they enter no mask loss at all.
+    """
+    present = label_map.unique()
+    present = present[present > 0]
+    masks = label_map == present[:, None, None]
+    return Target(present.long() - 1, masks, label_map > 0 if skip_unlabelled else None)
+
+
+def make_targets(label_maps: Tensor, *, skip_unlabelled: bool = False) -> list[Target]:
+    """The targets of a batch (B, H, W)."""
+    return [make_target(m, skip_unlabelled=skip_unlabelled) for m in torch.unbind(label_maps)]
 
 
 def pem_losses(
@@ -45,19 +76,19 @@ def pem_losses(
     so that they do not depend on which images share its batch or its process.
     """
     points = points or Points()
-    objects = sum(len(target.classes) for target in targets)
+    total = sum(len(target.labels) for target in targets)
     batch, queries = prediction.logits.shape[:2]
-    matched = sum(min(len(target.classes), queries) for target in targets)
+    matched = sum(min(len(target.labels), queries) for target in targets)
     counts = prediction.logits.new_tensor(
-        (objects, matched + NO_OBJECT_WEIGHT * (batch * queries - matched)), dtype=torch.float64
+        (total, matched + NO_OBJECT_WEIGHT * (batch * queries - matched)), dtype=torch.float64
     )
     # Means over the batches of all processes: with equal weights everywhere, the averaged gradient
     # is that of one process with the whole batch.
-    num_masks, class_weight = world_mean(counts).tolist()
+    num_masks, class_weight = all_reduce_mean(counts).tolist()
     losses = {}
-    outputs = {"": prediction} | {f"_{i}": one for i, one in enumerate(prediction.earlier)}
+    outputs = {"": prediction} | {f"_{i}": output for i, output in enumerate(prediction.earlier)}
     for suffix, output in outputs.items():
-        ce, dice, mask = output_losses(output, targets, generators, points)
+        ce, dice, mask = loss_sums(output, targets, generators, points)
         losses[f"loss_ce{suffix}"] = ce / class_weight
         losses[f"loss_dice{suffix}"] = dice / max(num_masks, 1)
         losses[f"loss_mask{suffix}"] = mask / max(num_masks, 1)
@@ -70,79 +101,80 @@ def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([WEIGHTS[name_of[name]] * loss for name, loss in losses.items()]).sum()
 
 
-def output_losses(
+def loss_sums(
     output: Prediction,
     targets: Sequence[Target],
     generators: Sequence[torch.Generator],
     points: Points,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The sums of loss_ce over queries, and of loss_dice and loss_mask over objects."""
-    logits, masks = _full(output.logits), _full(output.masks)  # (B, Q, K + 1), (B, Q, H/4, W/4)
+    """The sums of loss_ce over queries, and of loss_dice and loss_mask over matched pairs."""
+    logits = _to_float32(output.logits)  # (B, Q, K + 1)
+    masks = _to_float32(output.masks)  # (B, Q, H/4, W/4)
     no_object = logits.shape[2] - 1
-    labels = torch.full(logits.shape[:2], no_object, device=logits.device)  # (B, Q)
+    target_labels = torch.full(logits.shape[:2], no_object, device=logits.device)  # (B, Q)
     dice_sum = mask_sum = masks.new_zeros(())
-    images = zip(logits, masks, labels, targets, generators, strict=True)
-    for own_logits, own_masks, own_labels, target, generator in images:
-        queries, objects = match_image(own_logits, own_masks, target, generator, points)
-        own_labels[queries] = target.classes[objects]
-        dice, mask = mask_losses(own_masks[queries], target, objects, generator, points)
+    images = zip(logits, masks, target_labels, targets, generators, strict=True)
+    for image_logits, image_masks, image_labels, target, generator in images:
+        queries, matches = match_image(image_logits, image_masks, target, generator, points)
+        image_labels[queries] = target.labels[matches]
+        dice, mask = mask_losses(image_masks[queries], target, matches, generator, points)
         dice_sum, mask_sum = dice_sum + dice.sum(), mask_sum + mask.sum()
     weight = logits.new_ones(no_object + 1)
     weight[no_object] = NO_OBJECT_WEIGHT
-    ce_sum = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), weight, reduction="sum")
+    ce_sum = F.cross_entropy(logits.flatten(0, 1), target_labels.flatten(), weight, reduction="sum")
     return ce_sum, dice_sum, mask_sum
 
 
 def match_image(
     logits: Tensor, masks: Tensor, target: Target, generator: torch.Generator, points: Points
 ) -> tuple[Tensor, Tensor]:
-    """Queries and the objects they answer for; `logits` (Q, K + 1), `masks` (Q, H/4, W/4).
+    """Queries and the targets they are matched with; `logits` (Q, K + 1), `masks` (Q, H/4, W/4).
 
     All masks are compared at one set of uniform points.
     """
-    places = random_points(1, points.count, generator)  # (1, P, 2)
-    mask_logits = sample(masks.detach()[None], places)[0]  # (Q, P)
-    wanted = sample(target.masks[None].to(masks.dtype), places)[0]  # (N, P)
-    weights = point_weights(target, places, mask_logits)[0]  # (P,)
-    return match(logits.detach(), mask_logits, target.classes, wanted, weights)
+    coords = random_points(1, points.count, generator)  # (1, P, 2)
+    mask_logits = point_sample(masks.detach()[None], coords)[0]  # (Q, P)
+    target_masks = point_sample(target.masks[None].to(masks.dtype), coords)[0]  # (N, P)
+    weights = point_weights(target, coords, mask_logits)[0]  # (P,)
+    return hungarian_match(logits.detach(), mask_logits, target.labels, target_masks, weights)
 
 
 def mask_losses(
-    logits: Tensor, target: Target, objects: Tensor, generator: torch.Generator, points: Points
+    logits: Tensor, target: Target, matches: Tensor, generator: torch.Generator, points: Points
 ) -> tuple[Tensor, Tensor]:
-    """loss_dice and loss_mask of each pair, both (M,): `logits` (M, H/4, W/4), `objects` (M,)."""
-    places = uncertain_points(
-        logits, points.count, points.oversample, points.importance, generator, target.counted
+    """loss_dice and loss_mask of each pair, both (M,): `logits` (M, H/4, W/4), `matches` (M,)."""
+    coords = uncertain_points(
+        logits, points.count, points.oversample, points.importance, generator, target.valid
     )  # (M, P, 2)
-    wanted = target.masks[objects][:, None].to(logits.dtype)  # (M, 1, H, W)
-    wanted = sample(wanted, places)[:, 0]  # (M, P)
-    seen = sample(logits[:, None], places)[:, 0]  # (M, P)
-    weights = point_weights(target, places, seen)  # (M, P)
-    return dice_loss(seen, wanted, weights), cross_entropy_loss(seen, wanted, weights)
+    target_masks = target.masks[matches][:, None].to(logits.dtype)  # (M, 1, H, W)
+    truth = point_sample(target_masks, coords)[:, 0]  # (M, P)
+    logits = point_sample(logits[:, None], coords)[:, 0]  # (M, P)
+    weights = point_weights(target, coords, logits)  # (M, P)
+    return dice_loss(logits, truth, weights), cross_entropy_loss(logits, truth, weights)
 
 
-def dice_loss(logits: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
+def dice_loss(logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     """1 - (2 sum(p t) + 1) / (sum p + sum t + 1) for each mask, (M,); arguments (M, P)."""
-    shares = logits.sigmoid()
-    both = (shares * wanted * weights).sum(-1)
-    either = ((shares + wanted) * weights).sum(-1)
-    return 1 - (2 * both + 1) / (either + 1)
+    p = logits.sigmoid()
+    intersection = (p * truth * weights).sum(-1)
+    sizes = ((p + truth) * weights).sum(-1)
+    return 1 - (2 * intersection + 1) / (sizes + 1)
 
 
-def cross_entropy_loss(logits: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
+def cross_entropy_loss(logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     """The mean binary cross-entropy over the points of each mask, (M,); arguments (M, P)."""
-    each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")  # (M, P)
-    return (each * weights).sum(-1) / weights.sum(-1).clamp_min(1)
+    losses = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")  # (M, P)
+    return (losses * weights).sum(-1) / weights.sum(-1).clamp_min(1)
 
 
-def point_weights(target: Target, places: Tensor, like: Tensor) -> Tensor:
-    """How much each of `places` (M, P, 2) counts in the losses of masks: (M, P), type of `like`."""
-    if target.counted is None:
-        return like.new_ones(places.shape[:2])
-    counted = target.counted.to(like.dtype).expand(len(places), 1, -1, -1)  # (M, 1, H, W)
-    return sample(counted, places)[:, 0]
+def point_weights(target: Target, coords: Tensor, like: Tensor) -> Tensor:
+    """The weight of each of `coords` (M, P, 2) in the mask losses: (M, P), type of `like`."""
+    if target.valid is None:
+        return like.new_ones(coords.shape[:2])
+    valid = target.valid.to(like.dtype).expand(len(coords), 1, -1, -1)  # (M, 1, H, W)
+    return point_sample(valid, coords)[:, 0]
 
 
-def _full(x: Tensor) -> Tensor:
-    """Out of half precision: sums over thousands of points need more digits."""
+def _to_float32(x: Tensor) -> Tensor:
+    """Sums over thousands of points need more digits than half precision has."""
     return x if x.dtype == torch.float64 else x.float()

@@ -1,6 +1,6 @@
-"""Which query answers for which object: the cheapest one-to-one assignment (DETR's matcher).
+"""DETR's `HungarianMatcher`: the one-to-one assignment of queries and targets of least cost.
 
-Q queries, K classes, N objects of one image, P points.
+Q queries, K classes, N targets of one image, P points.
 """
 
 import torch
@@ -11,34 +11,34 @@ from torch.nn import functional as F
 CLASS_COST, MASK_COST, DICE_COST = 2.0, 5.0, 5.0
 
 
-def match(
-    logits: Tensor, mask_logits: Tensor, classes: Tensor, masks: Tensor, weights: Tensor
+def hungarian_match(
+    logits: Tensor, mask_logits: Tensor, labels: Tensor, masks: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Pair queries with objects; returns their indices, two (min(Q, N),) int64, by query.
+    """Match queries with targets; returns their indices, two (min(Q, N),) int64, by query.
 
     `logits` (Q, K + 1), the last column "no object"; `mask_logits` (Q, P) and `masks` (N, P) the
-    masks at the same points; `classes` (N,); `weights` (P,) how much each point counts.
+    masks at the same points; `labels` (N,) class ids; `weights` (P,) of the points.
     """
     with torch.no_grad():
-        costs = pair_costs(logits, mask_logits, classes, masks, weights)
+        costs = cost_matrix(logits, mask_logits, labels, masks, weights)
     if not torch.isfinite(costs).all():
-        raise FloatingPointError("the network's answer must be finite, but holds NaN or infinity")
-    queries, objects = linear_sum_assignment(costs.cpu().numpy())
+        raise FloatingPointError("the network's output must be finite, but holds NaN or infinity")
+    queries, targets = linear_sum_assignment(costs.cpu().numpy())
     device = logits.device
-    return torch.from_numpy(queries).to(device), torch.from_numpy(objects).to(device)
+    return torch.from_numpy(queries).to(device), torch.from_numpy(targets).to(device)
 
 
-def pair_costs(
-    logits: Tensor, mask_logits: Tensor, classes: Tensor, masks: Tensor, weights: Tensor
+def cost_matrix(
+    logits: Tensor, mask_logits: Tensor, labels: Tensor, masks: Tensor, weights: Tensor
 ) -> Tensor:
-    """What each pair would cost, (Q, N); arguments as for `match`."""
-    class_cost = -logits.softmax(dim=-1)[:, classes]  # (Q, N); "no object" is in the softmax
+    """The cost of each pair, (Q, N); arguments as for `hungarian_match`."""
+    class_cost = -logits.softmax(dim=-1)[:, labels]  # (Q, N); "no object" is in the softmax
     inside = masks * weights  # (N, P)
     # Cross-entropy with logits is softplus(x) - x t, so that all pairs are one product.
     mask_cost = (F.softplus(mask_logits) @ weights)[:, None] - mask_logits @ inside.T  # (Q, N)
     mask_cost = mask_cost / weights.sum().clamp_min(1)
-    shares = mask_logits.sigmoid()  # (Q, P)
-    both = shares @ inside.T  # (Q, N)
-    either = (shares @ weights)[:, None] + inside.sum(-1)  # (Q, N)
-    dice_cost = 1 - (2 * both + 1) / (either + 1)
+    p = mask_logits.sigmoid()  # (Q, P)
+    intersection = p @ inside.T  # (Q, N)
+    sizes = (p @ weights)[:, None] + inside.sum(-1)  # (Q, N)
+    dice_cost = 1 - (2 * intersection + 1) / (sizes + 1)
     return CLASS_COST * class_cost + MASK_COST * mask_cost + DICE_COST * dice_cost

@@ -3,54 +3,86 @@
 Everything is in percent, as on the card.
 """
 
+import csv
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from pem_training.card import card_miou, card_rows
-from pem_training.confusion import Scores
+from pemexport.segmentation_scores import Scores
 
-Readings = Mapping[str, Scores]
+Evaluation = Mapping[str, Scores]  # by kind of prediction: "served", "semantic"
+CARD_TABLE = Path(__file__).with_name("card_iou.csv")
 
 
-def format_table(readings: Readings) -> str:
-    """One line for each class in the labels, then the means; columns are the readings."""
-    names = list(readings)
+@dataclass(frozen=True)
+class CardRow:
+    """A class, 0-based, and the card's IoU on ADE20K's validation images, in percent."""
+
+    class_id: int
+    name: str
+    iou: float
+
+    @property
+    def short_name(self) -> str:
+        """The first of its synonyms."""
+        return self.name.partition(",")[0]
+
+
+def card_rows() -> list[CardRow]:
+    """All 150 classes, by class id."""
+    with CARD_TABLE.open(encoding="utf-8", newline="") as file:
+        return [
+            CardRow(int(row["class_id"]), row["name"], float(row["iou"]))
+            for row in csv.DictReader(file)
+        ]
+
+
+def card_miou() -> float:
+    """The mean over the classes, in percent."""
+    rows = card_rows()
+    return sum(row.iou for row in rows) / len(rows)
+
+
+def format_table(evaluation: Evaluation) -> str:
+    """One line for each class in the labels, then the means; a column for each kind."""
+    names = list(evaluation)
     lines = [_line("class", "pixels", [f"IoU {n}" for n in names], [f"acc. {n}" for n in names])]
-    pixels = next(iter(readings.values())).pixels
+    pixels = next(iter(evaluation.values())).pixels
     for row in card_rows():
         if pixels[row.class_id]:
             lines.append(
                 _line(
                     f"{row.class_id:3d} {row.short_name}",
                     f"{pixels[row.class_id] / pixels.sum():.2%}",
-                    [_percent(scores.iou[row.class_id]) for scores in readings.values()],
-                    [_percent(scores.accuracy[row.class_id]) for scores in readings.values()],
+                    [_percent(scores.iou[row.class_id]) for scores in evaluation.values()],
+                    [_percent(scores.accuracy[row.class_id]) for scores in evaluation.values()],
                     _percent(row.iou / 100),
                 )
             )
     ious, accuracies = (
-        [_percent(getattr(scores, name)) for scores in readings.values()]
+        [_percent(getattr(scores, name)) for scores in evaluation.values()]
         for name in ("miou", "mean_accuracy")
     )
     mean = f"mean of {int((pixels > 0).sum())} classes"
     lines += ["", _line(mean, "", ious, accuracies, f"{card_miou():.2f} (150)")]
-    shares = [_percent(scores.pixel_accuracy) for scores in readings.values()]
+    shares = [_percent(scores.pixel_accuracy) for scores in evaluation.values()]
     return "\n".join([*lines, _line("pixel accuracy", "", [""] * len(names), shares, "")])
 
 
-def as_json(model: str, data: str, images: int, readings: Readings) -> dict[str, Any]:
+def as_json(model: str, data: str, images: int, evaluation: Evaluation) -> dict[str, Any]:
     """The same as plain values; null for classes that are nowhere in the labels."""
     return {
         "model": model,
         "data": data,
         "images": images,
         "card_miou": card_miou(),
-        "readings": {name: _reading_as_json(scores) for name, scores in readings.items()},
+        "readings": {name: _scores_as_json(scores) for name, scores in evaluation.items()},
     }
 
 
-def _reading_as_json(scores: Scores) -> dict[str, Any]:
+def _scores_as_json(scores: Scores) -> dict[str, Any]:
     return {
         "miou": _number(scores.miou),
         "mean_accuracy": _number(scores.mean_accuracy),

@@ -1,25 +1,25 @@
-"""Everything a training run can be told, written once: the command's options are these fields."""
+"""All settings of a training run, written once: the command's options are these fields."""
 
 import argparse
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+from pem_server.checkout import ROOT
 from pem_training.augmentation import Augmentation
-from pem_training.colour import STRENGTHS
+from pem_training.color import STRENGTHS
 from pem_training.losses import Points
-from pem_training.precision import PRECISIONS
-from pemexport.contract import ROOT
+from pem_training.optimizer import PRECISIONS
 from pemseg.config import VARIANTS
 from pemseg.pem import STRIDE
 
 
 class SettingsError(ValueError):
-    """An option out of its range, or one that contradicts the run it should continue."""
+    """An option out of its range, or one that contradicts the run to be resumed."""
 
 
 def _option(text: str, *, same: bool = True, **parsing: Any) -> dict[str, Any]:
-    """What the parser must know of a field. `same`: a resumed run must have the same value."""
+    """What the parser needs of a field. `same`: a resumed run must have the same value."""
     return {"help": text, "same": same, **parsing}
 
 
@@ -55,46 +55,34 @@ class Settings:
             "share of a crop that may lie beyond the right and lower edge (%(default)s)", type=float
         ),
     )
-    colour: str = field(
-        default="ssd", metadata=_option("colour changes (%(default)s)", choices=tuple(STRENGTHS))
-    )
-    scenes: int = field(
-        default=0, metadata=_option("drawn scenes mixed into each pass (%(default)s)", type=int)
-    )
-    scene_labels: tuple[str, ...] = field(
-        default=(),
-        metadata=_option(
-            "other numbers for classes of the drawn scenes, where the photographs' labels are "
-            "coarser: 81=21 files buses under car",
-            nargs="+",
-            metavar="OLD=NEW",
-        ),
+    color: str = field(
+        default="ssd", metadata=_option("color jitter (%(default)s)", choices=tuple(STRENGTHS))
     )
     lr: float = field(
         default=4e-4,
-        metadata=_option("learning rate, falling along a cosine (%(default)s)", type=float),
+        metadata=_option("learning rate, with cosine decay (%(default)s)", type=float),
     )
     backbone_lr: float | None = field(
         default=None,
-        metadata=_option("the backbone's share of it (0.1 with given weights, else 1)", type=float),
+        metadata=_option("factor for the backbone (0.1 with given weights, else 1)", type=float),
     )
     weight_decay: float = field(
-        default=0.05, metadata=_option("but for norms and embeddings (%(default)s)", type=float)
+        default=0.05, metadata=_option("of all but norms and embeddings (%(default)s)", type=float)
     )
     clip: float | None = field(
         default=None,
         metadata=_option(
-            "greatest norm of the gradient (0.01 with given weights, else 1)", type=float
+            "largest norm of the gradient (0.01 with given weights, else 1)", type=float
         ),
     )
     points: int = field(
         default=12_544,
-        metadata=_option("points of a mask that its losses look at (%(default)s)", type=int),
+        metadata=_option("points of a mask that its losses sample (%(default)s)", type=int),
     )
     skip_unlabelled: bool = field(
         default=False,
         metadata=_option(
-            "leave pixels without a label out of the losses of masks; else they belong to no mask",
+            "leave pixels without a label out of the mask losses; else they belong to no mask",
             action="store_true",
         ),
     )
@@ -154,16 +142,11 @@ class Settings:
         self._check("ema", 0 <= self.ema < 1, "from 0 to below 1")
         for name in ("steps", "batch", "points", "save_every", "lr"):
             self._check(name, getattr(self, name) > 0, "above 0")
-        for name in ("short_side", "scenes", "weight_decay", "seed", "workers", "eval_every"):
+        for name in ("short_side", "weight_decay", "seed", "workers", "eval_every"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
         for name in ("clip", "backbone_lr"):
             value = getattr(self, name)
             self._check(name, value is None or value > 0, "above 0")
-        classes = VARIANTS[self.variant]().classes
-        for pair in self.scene_labels:
-            old, _, new = pair.partition("=")
-            known = all(each.isdecimal() and int(each) <= classes for each in (old, new))
-            self._check("scene_labels", known, f"pairs like 81=21 of labels from 0 to {classes}")
         if self.weights and self.backbone:
             raise SettingsError("--weights holds a backbone already: leave --backbone out")
 
@@ -173,7 +156,7 @@ class Settings:
 
     @property
     def pretrained(self) -> bool:
-        """Whether the backbone has learnt already: it then learns slowly, as the original does."""
+        """Whether the backbone is trained already: its rate is then lower, as in the original."""
         return bool(self.weights or self.backbone)
 
     @property
@@ -181,46 +164,40 @@ class Settings:
         return self.backbone_lr or (0.1 if self.pretrained else 1.0)
 
     @property
-    def greatest_norm(self) -> float:
+    def max_norm(self) -> float:
         return self.clip or (0.01 if self.pretrained else 1.0)
 
     @property
-    def renumber(self) -> dict[int, int]:
-        """`scene_labels` as numbers."""
-        return {int(old): int(new) for old, new in (each.split("=") for each in self.scene_labels)}
-
-    @property
     def augmentation(self) -> Augmentation:
-        return Augmentation(self.crop, self.scale, self.short_side, self.overhang, self.colour)
+        return Augmentation(self.crop, self.scale, self.short_side, self.overhang, self.color)
 
     @property
     def loss_points(self) -> Points:
         return Points(self.points)
 
     def identity(self) -> dict[str, str]:
-        """The options that decide a run's result, as text; a resumed run must repeat them."""
+        """The options that determine a run's result, as text; a resumed run must repeat them."""
         return {
-            _flag(each.name): str(getattr(self, each.name))
-            for each in fields(self)
-            if each.metadata["same"]
+            _flag(option.name): str(getattr(self, option.name))
+            for option in fields(self)
+            if option.metadata["same"]
         }
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
         """Give `parser` an option for each field."""
-        for each in fields(cls):
-            known = {key: value for key, value in each.metadata.items() if key != "same"}
-            if each.default is MISSING:
-                parser.add_argument(_flag(each.name), required=True, **known)
+        for option in fields(cls):
+            parsing = {key: value for key, value in option.metadata.items() if key != "same"}
+            if option.default is MISSING:
+                parser.add_argument(_flag(option.name), required=True, **parsing)
             else:
-                parser.add_argument(_flag(each.name), default=each.default, **known)
+                parser.add_argument(_flag(option.name), default=option.default, **parsing)
 
     @classmethod
     def from_options(cls, options: argparse.Namespace) -> Self:
         """The settings in parsed options; SettingsError if one is out of range."""
-        values = {each.name: getattr(options, each.name) for each in fields(cls)}
-        pairs = {name: tuple(values[name]) for name in ("scale", "scene_labels")}
-        return cls(**values | pairs)
+        values = {option.name: getattr(options, option.name) for option in fields(cls)}
+        return cls(**values | {"scale": tuple(values["scale"])})
 
 
 def _flag(name: str) -> str:

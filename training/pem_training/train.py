@@ -2,10 +2,13 @@
 
     ./run train --data FOLDER --output artifacts/training
 
-Interrupted or killed, the same command with --resume goes on from the last checkpoint as if
-nothing had happened. Several GPUs: .venv/bin/torchrun --nproc-per-node 4 -m pem_training.train ...
+After an interruption or a kill, the same command with --resume continues from the last
+checkpoint, with the result of an unbroken run. Several GPUs:
+
+    .venv/bin/torchrun --nproc-per-node 4 -m pem_training.train ...
+
 In the output folder: checkpoint.pth, best.pth (by mIoU on the validation split), curve.png,
-history.jsonl and tensorboard/ (look at it with .venv/bin/tensorboard --logdir FOLDER).
+history.jsonl and tensorboard/ (view it with .venv/bin/tensorboard --logdir FOLDER).
 """
 
 import argparse
@@ -15,47 +18,52 @@ from pathlib import Path
 
 import torch
 
+from pem_server.console import accept_old_options, log
 from pem_training.backbone_weights import load_backbone
-from pem_training.dataset import DataError
-from pem_training.material import gather_material
-from pem_training.progress import say
-from pem_training.session import Interrupted, run
+from pem_training.distributed import (
+    World,
+    destroy_process_group,
+    environment_world,
+    init_process_group,
+)
+from pem_training.inputs import find_inputs
+from pem_training.loop import Interrupted, run
 from pem_training.settings import Settings, SettingsError
-from pem_training.world import World, join_world, leave_world, own_world
+from pemexport.repository_steps import ImageError
 from pemseg import CheckpointError, Pem, load_network
 from pemseg.config import VARIANTS
 
 
 def train(settings: Settings, *, resume: bool = False) -> Path:
-    """Train as `settings` say, alone or as one of torchrun's processes.
+    """Train with `settings`, alone or as one of torchrun's processes.
 
     Returns the path of the last checkpoint. Raises DataError, CheckpointError or SettingsError
-    before the first step, and what `session.run` raises.
+    before the first step, and what `loop.run` raises.
     """
     kind = settings.device
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
-    world = join_world(kind)
+    world = init_process_group(kind)
     try:
         if settings.batch % world.size:
             raise SettingsError(
                 f"--batch must be a multiple of the {world.size} processes, got {settings.batch}"
             )
-        if settings.batch < 2 * world.size:  # the batch norm of an image's mean needs another one
+        if settings.batch < 2 * world.size:  # batch norm over 1 x 1 maps needs them
             raise SettingsError(
                 f"--batch must be at least 2 images a process, got {settings.batch} for "
                 f"{world.size}"
             )
         device = torch.device(f"cuda:{world.local_rank}" if kind == "cuda" else "cpu")
         network = make_network(settings, world)
-        material = gather_material(settings, network.config.classes, world)
-        return run(settings, network, material, device, world, resume=resume)
+        inputs = find_inputs(settings, network.config.classes, world)
+        return run(settings, network, inputs, device, world, resume=resume)
     finally:
-        leave_world()
+        destroy_process_group()
 
 
 def make_network(settings: Settings, world: World) -> Pem:
-    """The network to begin with: given weights, or random ones that the seed decides."""
+    """The network to start from: given weights, or random ones drawn from the seed."""
     if settings.weights is not None:
         return load_network(settings.weights)
     torch.manual_seed(settings.seed)
@@ -63,7 +71,7 @@ def make_network(settings: Settings, world: World) -> Pem:
     if settings.backbone is not None:
         tensors = load_backbone(network, settings.backbone)
         if world.is_first:
-            say(f"{settings.backbone}: all {tensors} tensors fit the backbone")
+            log(f"{settings.backbone}: all {tensors} tensors fit the backbone")
     return network
 
 
@@ -74,24 +82,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     Settings.add_options(parser)
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    options = parser.parse_args(argv)
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
+    options = parser.parse_args(
+        accept_old_options(sys.argv[1:] if argv is None else argv, {"--colour": "--color"})
+    )
     try:
         path = train(Settings.from_options(options), resume=options.resume)
-    except (CheckpointError, DataError, SettingsError, OSError) as error:
-        print(f"train: {error}", file=sys.stderr)
+    except (CheckpointError, ImageError, SettingsError, OSError) as error:
+        log(f"train: {error}")
         return 1
     except FloatingPointError as error:
-        print(f"train: {error}; begin again with a lower --lr, or --precision float32, from the "
-              "last checkpoint by --weights in another --output", file=sys.stderr)  # fmt: skip
+        log(f"train: {error}; start again with a lower --lr or --precision float32, from the last "
+            "checkpoint as --weights, in another --output")  # fmt: skip
         return 1
     except Interrupted as message:
-        if own_world().is_first:
-            print(f"train: {message}; the same command with --resume goes on", file=sys.stderr)
+        if environment_world().is_first:
+            log(f"train: {message}; add --resume to the same command to continue")
         return 130
     except KeyboardInterrupt:  # before the first step, or for the second time
         return 130
-    if own_world().is_first:
+    if environment_world().is_first:
         print(path)
     return 0
 

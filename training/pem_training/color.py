@@ -1,4 +1,4 @@
-"""Other light and other colours: the jitter of SSD (Liu et al., 2016), and a stronger one.
+"""Color jitter: SSD's (Liu et al., 2016), and a stronger one.
 
 Images are PIL images, RGB.
 """
@@ -29,16 +29,16 @@ def ssd_jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
         pixels = _change_contrast(pixels, rng)
     saturation = rng.uniform(0.5, 1.5) if _happens(rng) else 1.0
     hue = rng.uniform(-0.1, 0.1) if _happens(rng) else 0.0
-    pixels = _turn_colours(pixels, saturation, hue)
+    pixels = _shift_hue(pixels, saturation, hue)
     if not contrast_first:
         pixels = _change_contrast(pixels, rng)
     return _to_image(pixels)
 
 
 def strong_jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """SSD's jitter, then light of another colour, gamma and more saturation, now and then grey.
+    """SSD's jitter, then light of another color, gamma and more saturation, now and then grey.
 
-    For data with one weather: skies become blue, evenings warm, walls any colour.
+    For data with one weather: skies become blue, evenings warm, walls any color.
     """
     pixels = np.asarray(ssd_jitter(image, rng), np.float32)
     if _happens(rng, 0.1):
@@ -50,7 +50,7 @@ def strong_jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     if _happens(rng):
         pixels = 255 * (pixels / 255) ** rng.uniform(0.6, 1.4)
     if _happens(rng, 0.3):
-        pixels = _turn_colours(pixels, rng.uniform(1.0, 2.0), rng.uniform(-0.5, 0.5))
+        pixels = _shift_hue(pixels, rng.uniform(1.0, 2.0), rng.uniform(-0.5, 0.5))
     return _to_image(pixels)
 
 
@@ -69,7 +69,7 @@ def _change_contrast(pixels: Floats, rng: np.random.Generator) -> Floats:
     return _clip(pixels * rng.uniform(0.5, 1.5)) if _happens(rng) else pixels
 
 
-def _turn_colours(pixels: Floats, saturation: float, hue: float) -> Floats:
+def _shift_hue(pixels: Floats, saturation: float, hue: float) -> Floats:
     """`saturation` times as saturated, all hues turned by the share `hue` of the circle."""
     if saturation == 1 and hue == 0:
         return pixels

@@ -1,7 +1,7 @@
-"""What a run writes down as it goes: history.jsonl for programs, TensorBoard files for eyes.
+"""The log of a training run: history.jsonl for programs, TensorBoard files for people.
 
 Each line of the history is one step, or one evaluation, numbered by the steps done. A resumed run
-forgets what was written after the checkpoint it goes on from, and writes the same again.
+drops what was written after its checkpoint, and writes the same again.
 """
 
 import json
@@ -12,10 +12,15 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
+from pem_client import class_colour
 
-class Curves:
+Pixels = NDArray[np.uint8]
+
+
+class RunLog:
     """The writers of one run, from the first process only; a context manager."""
 
     def __init__(self, folder: Path, steps_done: int) -> None:
@@ -34,7 +39,7 @@ class Curves:
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
-    def add_image(self, step: int, name: str, pixels: NDArray[np.uint8]) -> None:
+    def add_image(self, step: int, name: str, pixels: Pixels) -> None:
         """An image (H, W, 3)."""
         self._board.add_image(name, pixels, step, dataformats="HWC")
 
@@ -57,3 +62,16 @@ def _lines_until(history: Path, steps_done: int) -> list[str]:
                 break
             kept.append(line)
     return kept
+
+
+def side_by_side(image: Image.Image, truth: Pixels, prediction: Pixels) -> Pixels:
+    """The image (H, 2 W, 3) under the colors of `truth` and of `prediction`, (H, W) labels."""
+    return np.concatenate([_tint(image, labels) for labels in (truth, prediction)], axis=1)
+
+
+def _tint(image: Image.Image, labels: Pixels) -> Pixels:
+    """Half image, half color of the class; what has no label stays as it is."""
+    colors = np.array([(0, 0, 0), *(class_colour(number) for number in range(255))], np.uint16)
+    pixels = np.asarray(image, np.uint16)  # (H, W, 3)
+    mixed = np.where(labels[..., None] > 0, (pixels + colors[labels]) // 2, pixels)
+    return mixed.astype(np.uint8)
