@@ -2,8 +2,8 @@
 
     locust -f loadtest/locustfile.py --headless --users 64 --spawn-rate 100 --rate 20
 
-All decisions are in pem_loadtest; here they are tied to locust's events. Users are the pool of
-those who can wait for an answer; when images are sent is the conductor's plan.
+This file only connects pem_loadtest to locust's events. Users are the pool that can wait for
+answers; the coordinator plans when images are sent.
 """
 
 import sys
@@ -13,8 +13,8 @@ import gevent
 from locust import User, events, task
 from locust.runners import MasterRunner, WorkerRunner
 
-from pem_loadtest import finish, options, wiring
-from pem_loadtest.conductor import ENDED, PLAY
+from pem_loadtest import options, run_report, worker
+from pem_loadtest.coordinator import ENDED, SCHEDULE, Coordinator
 from pem_loadtest.verdict import Verdict
 
 
@@ -26,7 +26,7 @@ def add_options(parser):
 
 @events.init.add_listener
 def prepare(environment, runner, **_):
-    """Make this process's player, conductor, or both, and let them talk."""
+    """Make this process's worker, its coordinator, or both, and connect their messages."""
     try:
         settings = options.read_settings(environment.parsed_options)
     except ValueError as error:
@@ -34,37 +34,37 @@ def prepare(environment, runner, **_):
     if settings.closed:
         environment.parsed_options.num_users = settings.closed
     if not isinstance(runner, WorkerRunner):
-        conductor = wiring.make_conductor(settings, runner)
+        coordinator = Coordinator(settings, runner, lambda: worker.live_workers(runner))
         runner.register_message(
-            ENDED, lambda msg, **_: conductor.on_ended(msg.data["number"], msg.data["log"])
+            ENDED, lambda msg, **_: coordinator.on_ended(msg.data["number"], msg.data["samples"])
         )
         environment.events.spawning_complete.add_listener(
-            lambda **_: gevent.spawn(conduct, environment, settings, conductor)
+            lambda **_: gevent.spawn(run, environment, settings, coordinator)
         )
     if not isinstance(runner, MasterRunner):
         # Not before the test starts: a worker has the master's options from then on.
         environment.events.test_start.add_listener(join)
-        runner.register_message(PLAY, lambda msg, **_: environment.party.begin(msg.data))
+        runner.register_message(SCHEDULE, lambda msg, **_: environment.worker.begin(msg.data))
 
 
 def join(environment, **_):
     settings = options.read_settings(environment.parsed_options)
-    environment.party = wiring.make_party(settings, environment.runner)
+    environment.worker = worker.make_worker(settings, environment.runner)
 
 
-def conduct(environment, settings, conductor):
-    """The run, in one process only; without an exit code it has not reached its end."""
+def run(environment, settings, coordinator):
+    """The whole run; it leaves no exit code when it does not reach its end."""
     try:
-        environment.process_exit_code = finish.run(conductor, settings, environment.host)
+        environment.process_exit_code = run_report.run(coordinator, settings, environment.host)
     except Exception:
         traceback.print_exc()
-    finally:  # also when there is nobody left to print to
+    finally:  # even if printing fails
         environment.runner.quit()
 
 
 @events.quitting.add_listener
 def decide(environment, **_):
-    """The verdict is the master's; locust asks its workers for an exit code, too."""
+    """The master has the verdict; locust wants an exit code of its workers, too."""
     if isinstance(environment.runner, WorkerRunner):
         environment.process_exit_code = 0
     elif environment.process_exit_code is None:
@@ -74,15 +74,15 @@ def decide(environment, **_):
 
 @events.quit.add_listener
 def remember(exit_code, **_):
-    wiring.remember(exit_code)
+    worker.remember(exit_code)
 
 
-class Sender(User):
-    """One who sends an image and waits for its answer."""
+class ImageUser(User):
+    """Sends an image and waits for its answer."""
 
     def on_start(self):
-        self.client = self.environment.party.connect(self.environment.host)
+        self.client = self.environment.worker.connect(self.environment.host)
 
     @task
     def send(self):
-        self.environment.party.send_one(self.client, self.environment.events.request.fire)
+        self.environment.worker.send_one(self.client, self.environment.events.request.fire)

@@ -1,4 +1,4 @@
-"""`python -m pem_loadtest`: the load test, or `crosscheck` with another load generator."""
+"""`python -m pem_loadtest`: the load test."""
 
 from .cli import main
 

@@ -1,4 +1,4 @@
-"""When images are sent: seconds from the start of a play, in rising order."""
+"""Arrival times: seconds from the start of a schedule, in ascending order. NumPy only."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,16 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 Offsets = NDArray[np.float64]  # (N,) seconds
+Seed = int | Sequence[int] | np.random.Generator
 
 
-def poisson(rate: float, seconds: float, rng: np.random.Generator) -> Offsets:
-    """Arrivals of many independent people: on average `rate` a second, for `seconds`."""
+def poisson(rate: float, seconds: float, seed: Seed) -> Offsets:
+    """Poisson arrivals, as of many independent clients: on average `rate` a second."""
+    rng = np.random.default_rng(seed)  # a generator passes through
     # Given their number, the arrivals of a Poisson process are independent and uniform.
     return np.sort(rng.uniform(0.0, seconds, rng.poisson(rate * seconds)))
 
 
-def poisson_steps(steps: Sequence[tuple[float, float]], rng: np.random.Generator) -> Offsets:
+def poisson_steps(steps: Sequence[tuple[float, float]], seed: Seed) -> Offsets:
     """Poisson arrivals of (rate, seconds) steps, one after the other without a gap."""
+    rng = np.random.default_rng(seed)
     starts = np.cumsum([0.0, *(seconds for _, seconds in steps)])
     parts = [
         start + poisson(rate, seconds, rng)
@@ -28,8 +31,8 @@ def poisson_steps(steps: Sequence[tuple[float, float]], rng: np.random.Generator
 def read_timestamps(file: Path, speed: float = 1.0) -> Offsets:
     """The arrivals of a recording: one number of seconds a line, from any origin, in any order.
 
-    speed: 2 plays it in half the time. Empty lines and those with # are skipped. ValueError, with
-    the line, where something else stands.
+    speed: 2 replays it in half the time. Empty lines and comments (#) are skipped. Raises
+    ValueError, with the line number, for anything else.
     """
     numbers = []
     for place, line in enumerate(file.read_text().splitlines(), start=1):
@@ -40,15 +43,15 @@ def read_timestamps(file: Path, speed: float = 1.0) -> Offsets:
             numbers.append(float(text))
         except ValueError:
             raise ValueError(
-                f"{file}, line {place}: seconds must stand here, not {text!r}"
+                f"{file}, line {place}: expected a number of seconds, got {text!r}"
             ) from None
     if not numbers or not np.isfinite(numbers).all():
-        raise ValueError(f"{file} must hold at least one finite number of seconds, one a line")
+        raise ValueError(f"{file} must contain at least one finite number of seconds, one per line")
     offsets = np.sort(np.array(numbers))
     since_first: Offsets = (offsets - offsets[0]) / speed
     return since_first
 
 
-def share(offsets: Offsets, worker: int, workers: int) -> Offsets:
-    """What one of several processes sends: every n-th arrival, so that together they send all."""
+def shard(offsets: Offsets, worker: int, workers: int) -> Offsets:
+    """The arrivals that one of several processes sends: every n-th, so together they send all."""
     return offsets[worker::workers]

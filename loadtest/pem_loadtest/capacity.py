@@ -1,6 +1,6 @@
 """The capacity file: what one server can take, as KEY=VALUE lines that kustomize reads too.
 
-The autoscaler's threshold comes from here, so the file says where its number comes from.
+The autoscaler's threshold comes from this file, which therefore states its source.
 """
 
 from dataclasses import dataclass, fields
@@ -52,35 +52,23 @@ def write_capacity(file: Path, capacity: Capacity) -> None:
 
 def read_capacity(file: Path) -> Capacity:
     """The capacity in `file`; ValueError where a line is missing, unreadable or contradicts."""
-    values = dict(_lines(file))
-    threshold = values.pop(THRESHOLD, None)
+    lines = [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
+    values = {key.strip(): value.strip() for key, _, value in (x.partition("=") for x in lines)}
     known = {field.name: field.type for field in fields(Capacity)}
-    if values.keys() != known.keys() or threshold is None:
-        wrong = sorted((known.keys() | {THRESHOLD}) ^ (values.keys() | {THRESHOLD}))
-        raise ValueError(f"{file}: missing, or unknown: {', '.join(wrong) or THRESHOLD}")
+    if wrong := sorted((known.keys() | {THRESHOLD}) ^ values.keys()):
+        raise ValueError(f"{file}: missing or unknown: {', '.join(wrong)}")
     try:
+        threshold = float(values.pop(THRESHOLD))
         capacity = Capacity(**{key: known[key](text) for key, text in values.items()})  # type: ignore[operator]
-        is_agreed = float(threshold) == capacity.threshold_images_per_second
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-    if not is_agreed or not capacity.capacity_images_per_second > 0:
+    found = capacity.capacity_images_per_second
+    if threshold != capacity.threshold_images_per_second or not found > 0:
         raise ValueError(
-            f"{file}: the threshold must be {THRESHOLD_SHARE} of a capacity above 0, and they are "
-            f"{threshold} and {capacity.capacity_images_per_second:g}: measure again"
+            f"{file}: the threshold must be {THRESHOLD_SHARE} of a capacity above 0, got "
+            f"{threshold:g} and {found:g}: measure again"
         )
     return capacity
-
-
-def _lines(file: Path) -> list[tuple[str, str]]:
-    found = []
-    for place, line in enumerate(file.read_text().splitlines(), start=1):
-        key, equals, value = line.partition("=")
-        if not line.strip() or line.startswith("#"):
-            continue
-        if not equals:
-            raise ValueError(f"{file}, line {place}: KEY=VALUE must stand here, not {line!r}")
-        found.append((key.strip(), value.strip()))
-    return found
 
 
 def _one_line(value: object) -> str:

@@ -8,21 +8,29 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import server
+from . import target_server
 from .images import read_folder
-from .options import CHECKOUT, HOST, OUTPUT, USERS, Settings, add_options, read_settings, recording
+from .options import (
+    CHECKOUT,
+    HOST,
+    OLD_IMAGES,
+    OUTPUT,
+    USERS,
+    Settings,
+    add_options,
+    read_settings,
+    recording,
+)
 
 LOCUSTFILE = CHECKOUT / "loadtest" / "locustfile.py"
 WRONG_OPTIONS = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check, then become locust; or run the cross-check."""
+    """Check, then become locust."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["crosscheck"]:
-        from .crosscheck import main as crosscheck
-
-        return crosscheck(arguments[1:])
+    if any(argument.startswith(OLD_IMAGES) for argument in arguments):
+        print(f"warning: {OLD_IMAGES} is now --images", file=sys.stderr)
     parser = _parser()
     options, _ = parser.parse_known_args(arguments)
     try:
@@ -30,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_files(settings)
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    if not options.worker and (problem := server.problem(options.host)):
+    if not options.worker and (problem := target_server.problem(options.host)):
         print(problem, file=sys.stderr)
         return WRONG_OPTIONS
     settings.output.mkdir(parents=True, exist_ok=True)
@@ -38,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check_files(settings: Settings) -> None:
-    """Read what a run would read, once, before it starts: ValueError or OSError."""
+    """Read every input file once before the run starts: ValueError or OSError."""
     if settings.images:
         read_folder(settings.images)
     if settings.timestamps:
@@ -46,7 +54,7 @@ def check_files(settings: Settings) -> None:
 
 
 def command(arguments: Sequence[str], output: str) -> list[str]:
-    """The locust command with defaults that a later, equal option replaces."""
+    """The locust command; the arguments come last, so they override the defaults before them."""
     users = str(USERS)
     quiet = ["--headless", "--only-summary", "--loglevel", "WARNING"]
     pool = ["--users", users, "--spawn-rate", "100", "--html", f"{output}/locust.html"]
@@ -57,9 +65,8 @@ def command(arguments: Sequence[str], output: str) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./run loadtest",
-        description="Send images to a server that runs, at their own pace (Poisson), and judge "
-        f"how it answers. The report goes to {OUTPUT.relative_to(CHECKOUT)}/. `./run loadtest "
-        "crosscheck --rate R` sends the same load with MLPerf LoadGen, too.",
+        description="Send images to a running server with Poisson arrivals, whatever its latency, "
+        f"and report how it answers. The report goes to {OUTPUT.relative_to(CHECKOUT)}/.",
         epilog="Options of locust go through: --processes 2, --master and --worker, ...",
         allow_abbrev=False,
     )

@@ -1,4 +1,4 @@
-"""What the servers counted meanwhile, from the metrics that Prometheus reads.
+"""The servers' own counters, from the metrics that Prometheus reads.
 
 Facts about Triton's counters that this relies on: they rise after the answer was sent; a failure
 of an ensemble counts twice (2.51); a refusal by a full queue counts at the ensemble only, as do

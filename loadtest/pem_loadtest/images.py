@@ -1,4 +1,4 @@
-"""What is sent: good images of mixed sizes and encodings, encoded once, and broken ones."""
+"""The images to send: good ones of mixed sizes and encodings, encoded once, and broken ones."""
 
 import io
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 MOST_IMAGES = 200  # of a folder: more would only cost memory
 
-# Width and height, the share among images: what phones, web pages and street cameras send.
+# Width and height, the share among images: as phones, web pages and street cameras send them.
 _SIZES = {
     (320, 240): 0.10,
     (640, 480): 0.30,
@@ -42,7 +42,7 @@ def read_folder(folder: Path) -> list[EncodedImage]:
     """The images of a folder, at most MOST_IMAGES spread over it; ValueError without any."""
     files = sorted(file for file in folder.glob("*") if file.suffix.lower() in SUFFIXES)
     if not files:
-        raise ValueError(f"{folder} must hold images ({', '.join(SUFFIXES)}), and there is none")
+        raise ValueError(f"{folder} contains no images ({', '.join(SUFFIXES)})")
     chosen = files[:: -(-len(files) // MOST_IMAGES)]
     return [_image(file.name, file.read_bytes()) for file in chosen]
 
@@ -95,5 +95,5 @@ def _image(name: str, data: bytes) -> EncodedImage:
         with Image.open(io.BytesIO(data)) as opened:
             width, height = ImageOps.exif_transpose(opened).size
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"{name} must be an image, and is not: take it out ({error})") from error
+        raise ValueError(f"{name} is not an image ({error}): remove it") from error
     return EncodedImage(name, data, width, height)

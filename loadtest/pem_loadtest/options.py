@@ -1,4 +1,4 @@
-"""The options beside locust's own, and what they must be."""
+"""The options of the load test beyond locust's own, and their checks."""
 
 import argparse
 from pathlib import Path
@@ -13,6 +13,7 @@ OUTPUT = CHECKOUT / "artifacts" / "loadtest"
 METRICS = "http://127.0.0.1:8002/metrics"
 HOST = "grpc://127.0.0.1:8001"
 USERS = 64
+OLD_IMAGES = "--pictures"  # the name of --images in 0.1; 0.3 drops it
 SHAPES = ("constant", "ladder", "spike", "soak", "day", "replay")
 
 # name, type, default, help. Names must not be locust's own; values travel to its workers, so they
@@ -21,11 +22,21 @@ _OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("rate", float, 10.0, "images a second; where a ladder begins, a day's peak"),
     ("seconds", float, 30.0, "how long each step lasts"),
     ("warm-up", float, 5.0, "seconds before each measurement that do not count"),
-    ("closed", int, 0, "closed loop instead: so many users, each sends when it has its answer"),
+    (
+        "closed",
+        int,
+        0,
+        "closed loop instead: this many users, each sends once it has its answer",
+    ),
     ("spike-factor", float, 1.8, "how many times the rate the spike has"),
     ("parts", int, 10, "steps of a soak"),
-    ("timestamps", str, None, "what replay plays: a file with one number of seconds a line"),
-    ("speed", float, 1.0, "how many times faster replay plays it"),
+    (
+        "timestamps",
+        str,
+        None,
+        "for --shape replay: a file with one number of seconds per line",
+    ),
+    ("speed", float, 1.0, "how many times faster to replay it"),
     ("tolerance", float, 0.05, "ladder: how close, as a share, the knee is searched"),
     ("highest-rate", float, 10_000.0, "ladder: where it gives up"),
     ("images", str, None, "a folder of images to send; default: made from docs/street.jpg"),
@@ -39,12 +50,7 @@ _OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("seed", int, 1, "of arrivals and images"),
     ("output", str, str(OUTPUT), "folder of the report"),
     ("capacity-file", str, None, "where a ladder writes the capacity it found"),
-    (
-        "machine",
-        str,
-        None,
-        "the server's machine, for the report; default: this one, if it runs here",
-    ),
+    ("machine", str, None, "the server's machine, for the report; default: this one, if local"),
 )
 
 
@@ -79,13 +85,8 @@ class Settings(NamedTuple):
     @property
     def limits(self) -> Limits:
         """What decides the exit code."""
-        return Limits(
-            self.latency_goal,
-            self.percentile,
-            self.max_failures,
-            self.min_answered,
-            self.lateness_limit,
-        )
+        goals = (self.latency_goal, self.percentile, self.max_failures, self.min_answered)
+        return Limits(*goals, self.lateness_limit)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -96,11 +97,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--metrics",
         action="append",
         metavar="URL",
-        help=f"a server's metrics, once for each server; default {METRICS}; none: do not look",
+        help=f"a server's metrics, once for each server; default {METRICS}; none: ignore metrics",
     )
     for name, kind, default, text in _OPTIONS:
-        told = "" if default is None else f"; default {default}".replace(f"{CHECKOUT}/", "")
-        group.add_argument(f"--{name}", type=kind, default=default, help=text + told)
+        shown = "" if default is None else f"; default {default}".replace(f"{CHECKOUT}/", "")
+        group.add_argument(f"--{name}", type=kind, default=default, help=text + shown)
+    group.add_argument(OLD_IMAGES, dest="images", default=None, help=argparse.SUPPRESS)
 
 
 def read_settings(options: argparse.Namespace) -> Settings:
@@ -111,14 +113,14 @@ def read_settings(options: argparse.Namespace) -> Settings:
         values[name] = Path(values[name]) if values[name] else None
     settings = Settings(**values, metrics=() if urls == ("none",) else urls)
     for name in ("rate", "seconds", "speed", "tolerance", "time_limit", "latency_goal"):
-        _must(getattr(settings, name) > 0, name, "above 0", settings)
+        _require(getattr(settings, name) > 0, name, "above 0", settings)
     for name in ("broken", "max_failures"):
-        _must(0 <= getattr(settings, name) < 1, name, "0 or a share below 1", settings)
-    _must(0 < settings.percentile <= 100, "percentile", "above 0 and at most 100", settings)
-    _must(settings.spike_factor > 0, "spike_factor", "above 0", settings)
-    _must(settings.parts > 0, "parts", "1 or more", settings)
-    _must(settings.warm_up >= 0, "warm_up", "0 or more", settings)
-    _must(settings.highest_rate >= settings.rate, "highest_rate", "at least the rate", settings)
+        _require(0 <= getattr(settings, name) < 1, name, "0 or a share below 1", settings)
+    _require(0 < settings.percentile <= 100, "percentile", "above 0 and at most 100", settings)
+    _require(settings.spike_factor > 0, "spike_factor", "above 0", settings)
+    _require(settings.parts > 0, "parts", "1 or more", settings)
+    _require(settings.warm_up >= 0, "warm_up", "0 or more", settings)
+    _require(settings.highest_rate >= settings.rate, "highest_rate", "at least the rate", settings)
     if settings.closed and settings.shape != "constant":
         raise ValueError(f"--closed goes with --shape constant only, not with {settings.shape}")
     if (settings.shape == "replay") != bool(settings.timestamps):
@@ -152,7 +154,7 @@ def recording(settings: Settings) -> tuple[list[shapes.Step], arrivals.Offsets]:
     return steps, offsets
 
 
-def _must(is_so: bool, name: str, what: str, settings: Settings) -> None:
+def _require(is_so: bool, name: str, what: str, settings: Settings) -> None:
     if not is_so:
         option = f"--{name.replace('_', '-')}"
-        raise ValueError(f"{option} must be {what}, and is {getattr(settings, name)}")
+        raise ValueError(f"{option} must be {what}, got {getattr(settings, name)}")

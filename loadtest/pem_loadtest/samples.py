@@ -26,7 +26,7 @@ class Outcome(IntEnum):
 
     @property
     def is_failure(self) -> bool:
-        """Whether the server owed something else."""
+        """Whether the server should have answered otherwise."""
         return self > Outcome.REFUSED_AS_BROKEN
 
 
@@ -35,9 +35,9 @@ SUCCEEDED = (Outcome.ANSWERED, Outcome.WRONG_ANSWER, Outcome.BROKEN_ACCEPTED)
 # Nobody knows whether the server finished these.
 UNCERTAIN = (Outcome.TIMED_OUT, Outcome.UNAVAILABLE)
 
-# due_s: the intended time, from the play's start. latency_ms: from the intended time to the answer.
-# lateness_ms: from the intended to the actual sending. image: its number in the corpus.
-# is_crowded: no user was free at the intended time.
+# due_s: the planned time, from the start of the schedule. latency_ms: from the planned time to the
+# answer. lateness_ms: from the planned to the actual sending. image: its index among all images.
+# is_pool_exhausted: no user was free at the planned time.
 SAMPLE = np.dtype(
     [
         ("due_s", "<f8"),
@@ -45,7 +45,7 @@ SAMPLE = np.dtype(
         ("lateness_ms", "<f8"),
         ("outcome", "u1"),
         ("image", "<u2"),
-        ("is_crowded", "?"),
+        ("is_pool_exhausted", "?"),
     ]
 )
 RECORD = struct.Struct("<dddBH?")  # the same, one at a time
@@ -62,8 +62,8 @@ def percentile(values: NDArray[Any], percent: float) -> float:
     """The smallest value that at least `percent` of all do not exceed; nan of none."""
     if not len(values):
         return math.nan
-    rank = max(1, math.ceil(len(values) * percent / 100 - 1e-9))
-    return float(np.partition(values, rank - 1)[rank - 1])
+    # A little less, or 99.9 of 1000 values rounds up to the last.
+    return float(np.percentile(values, percent - 1e-9, method="inverted_cdf"))
 
 
 def count(samples: Samples, *outcomes: Outcome) -> int:
@@ -93,5 +93,5 @@ def summarise(samples: Samples, seconds: float) -> dict[str, Any]:
         **{f"p{each:g}_ms": percentile(answered["latency_ms"], each) for each in PERCENTILES},
         "max_ms": percentile(answered["latency_ms"], 100),
         "lateness_p99_ms": percentile(samples["lateness_ms"], 99),
-        "crowded": int(samples["is_crowded"].sum()),
+        "pool_exhausted": int(samples["is_pool_exhausted"].sum()),
     }

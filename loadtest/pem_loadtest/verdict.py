@@ -1,4 +1,4 @@
-"""Pass, missed goal or invalid run, from figures alone."""
+"""The verdict on a run: pass, missed goal or invalid."""
 
 from collections.abc import Iterable
 from enum import IntEnum
@@ -26,7 +26,7 @@ class Limits(NamedTuple):
     """What decides.
 
     latency_ms: what the `percentile` of latency must not exceed. failure_share: 0 to 1.
-    answered_per_second: 0 asks for nothing. lateness_ms: what p99 of lateness must not exceed.
+    answered_per_second: 0 requires nothing. lateness_ms: what p99 of lateness must not exceed.
     """
 
     latency_ms: float
@@ -40,15 +40,13 @@ def judge(samples: Samples, seconds: float, limits: Limits) -> Judgement:
     """One step. Whether the load was sent as planned comes first: else nothing else counts."""
     figures = summarise(samples, seconds)
     invalid = []
-    if figures["crowded"]:
+    if figures["pool_exhausted"]:
+        waited = figures["pool_exhausted"]
+        invalid.append(f"{waited} images waited because all users were busy: raise --users")
+    elif (late := figures["lateness_p99_ms"]) > limits.lateness_ms:
         invalid.append(
-            f"{figures['crowded']} images found all users busy and waited: the load was not "
-            "sent as planned; give more --users"
-        )
-    elif figures["lateness_p99_ms"] > limits.lateness_ms:
-        invalid.append(
-            f"images were sent late, p99 {figures['lateness_p99_ms']:.1f} ms with a limit of "
-            f"{limits.lateness_ms:g}: this machine cannot make the load; use --processes or rest it"
+            f"images were sent late, p99 {late:.1f} ms with a limit of {limits.lateness_ms:g}: "
+            "this machine cannot generate the load; free it or use --processes"
         )
     if not len(samples):
         invalid.append("nothing was sent")
@@ -65,32 +63,27 @@ def _missed(samples: Samples, seconds: float, limits: Limits) -> Iterable[str]:
     if not latency <= limits.latency_ms:  # also when nothing was answered
         yield f"p{limits.percentile:g} is {latency:.1f} ms, the goal is {limits.latency_ms:g}"
     if figures["failure_share"] > limits.failure_share:
-        told = ", ".join(f"{number} {name}" for name, number in figures["failures"].items())
-        yield (
-            f"{figures['failure_share']:.2%} failed ({told}), the limit is "
-            f"{limits.failure_share:.2%}"
-        )
-    if figures["answered_per_second"] < limits.answered_per_second:
-        yield (
-            f"{figures['answered_per_second']:.1f} images a second were answered, the goal is "
-            f"{limits.answered_per_second:g}"
-        )
+        counts = ", ".join(f"{number} {name}" for name, number in figures["failures"].items())
+        share = figures["failure_share"]
+        yield f"{share:.2%} failed ({counts}), the limit is {limits.failure_share:.2%}"
+    if (rate := figures["answered_per_second"]) < limits.answered_per_second:
+        yield f"{rate:.1f} images/s were answered, the goal is {limits.answered_per_second:g}"
 
 
 def is_beyond_knee(samples: Samples, seconds: float, limits: Limits) -> bool | None:
-    """Whether a step of the ladder lies above the knee; None when it proves nothing.
+    """Whether a step of the ladder is above the knee; None when it proves nothing.
 
-    A crowded step proves something where the goal is missed even when latency counts from the
-    actual sending, as if each image had only come when a user was free: that load was smaller.
+    A step that exhausted the pool still proves something if it misses the goal even when latency
+    counts from the actual sending, as if each image had come only when a user was free.
     """
     judgement = judge(samples, seconds, limits)
     if judgement.verdict is not Verdict.INVALID:
         return judgement.verdict is Verdict.MISSED
-    if not samples["is_crowded"].any():
+    if not samples["is_pool_exhausted"].any():
         return None
     as_sent = samples.copy()
     as_sent["latency_ms"] -= as_sent["lateness_ms"]
-    as_sent["lateness_ms"], as_sent["is_crowded"] = 0.0, False
+    as_sent["lateness_ms"], as_sent["is_pool_exhausted"] = 0.0, False
     return True if judge(as_sent, seconds, limits).verdict is Verdict.MISSED else None
 
 
@@ -101,18 +94,18 @@ def conservation_problem(succeeded: int, uncertain: int, counted: float) -> str 
     know. counted: by how much the ensemble's success counter rose.
     """
     if counted < 0:
-        return "a server was started anew during the run: its counters fell"
+        return "a server was restarted during the run: its counters fell"
     if succeeded <= counted <= succeeded + uncertain:
         return None
     unknown = f" and do not know the end of {uncertain}" if uncertain else ""
     return (
         f"the clients got {succeeded} answers{unknown}, the server counted {counted:g}: another "
-        "client uses it, or --metrics does not name every server"
+        "client uses it, or --metrics does not list every server"
     )
 
 
 def worst(judgements: Iterable[Judgement]) -> Judgement:
-    """All reasons of the gravest verdict."""
+    """The worst verdict, with all of its reasons."""
     judged = list(judgements)
     verdict = Verdict(max((each.verdict for each in judged), default=Verdict.PASS))
     reasons = [why for each in judged if each.verdict is verdict for why in each.reasons]

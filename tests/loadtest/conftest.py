@@ -1,12 +1,19 @@
 """What several tests of the load test need."""
 
+import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pem_loadtest.samples import SAMPLE, Outcome, Samples
+from pem_loadtest import coordinator as module
+from pem_loadtest.coordinator import SCHEDULE, Coordinator
+from pem_loadtest.counters import Counts
+from pem_loadtest.options import Settings, add_options, read_settings
+from pem_loadtest.samples import RECORD, SAMPLE, Outcome, Samples
+from pem_loadtest.sender import Schedule
 from pem_server import TritonServer
 from pem_server.stub_network import Cost, stub_repository
 
@@ -31,13 +38,88 @@ def measured() -> Callable[..., Samples]:
         *,
         lateness: float = 0.0,
         outcome: Outcome = Outcome.ANSWERED,
-        crowded: bool = False,
+        pool_exhausted: bool = False,
     ) -> Samples:
         samples = np.zeros(len(latencies), SAMPLE)
         samples["latency_ms"] = latencies
         samples["lateness_ms"] = lateness
         samples["outcome"] = outcome
-        samples["is_crowded"] = crowded
+        samples["is_pool_exhausted"] = pool_exhausted
         return samples
+
+    return make
+
+
+class FakeWorkers:
+    """Locust's workers and a server with one queue, 20 ms an image; each schedule ends at once.
+
+    lateness_ms: how late everything is sent. uncounted: successes that the server does not count.
+    vanishing: whether a worker disappears after each schedule.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        workers: int = 1,
+        lateness_ms: float = 0.0,
+        uncounted: int = 0,
+        vanishing: bool = False,
+    ) -> None:
+        self.names: list[str | None] = [f"worker {number}" for number in range(workers)]
+        self.settings = settings
+        self.schedules: list[Schedule] = []
+        self.counts: Counts = Counts()
+        self.log: list[str] = []
+        self.coordinator = Coordinator(settings, self, lambda: self.names, self.log.append)
+        self._lateness_ms, self._uncounted, self._vanishing = lateness_ms, uncounted, vanishing
+        self._received: list[Schedule] = []
+
+    def send_message(
+        self, msg_type: str, data: dict[str, Any], client_id: str | None = None
+    ) -> None:
+        """What locust's runner does with a message."""
+        assert (msg_type, client_id) == (SCHEDULE, self.names[len(self._received)])
+        self._received.append(Schedule.from_message(data))
+        if len(self._received) == len(self.names):
+            received, self._received = self._received, []
+            self.schedules += received
+            for schedule, latencies in zip(received, self._serve(received), strict=True):
+                self.coordinator.on_ended(schedule.number, self._samples(schedule, latencies))
+            if self._vanishing:
+                self.names = self.names[1:]
+
+    def _serve(self, schedules: list[Schedule]) -> list[list[float]]:
+        arrivals = sorted((due, who) for who, each in enumerate(schedules) for due in each.offsets)
+        free_at = 0.0
+        latencies: list[list[float]] = [[] for _ in schedules]
+        for due, who in arrivals:
+            free_at = max(free_at, due) + 0.02
+            latencies[who].append((free_at - due) * 1e3)
+        key = ("nv_inference_request_success", "fai-pem-m-ade")
+        self.counts[key] += len(arrivals) - self._uncounted
+        return latencies
+
+    def _samples(self, schedule: Schedule, latencies: list[float]) -> bytes:
+        late = self._lateness_ms
+        return b"".join(
+            RECORD.pack(due, latency + late, late, Outcome.ANSWERED, 0, False)
+            for due, latency in zip(schedule.offsets, latencies, strict=True)
+        )
+
+
+@pytest.fixture
+def fake_workers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeWorkers]:
+    """Make fake workers, with a coordinator that waits for nothing, from options of a run."""
+
+    def make(*arguments: str, **behaviour: Any) -> FakeWorkers:
+        parser = argparse.ArgumentParser()
+        add_options(parser)
+        defaults = ["--latency-goal", "200", "--seconds", "60", "--warm-up", "5"]
+        settings = read_settings(parser.parse_args([*defaults, *arguments]))
+        fake = FakeWorkers(settings, **behaviour)
+        monkeypatch.setattr(module, "sleep", lambda _: None)
+        monkeypatch.setattr(module.counters, "scrape", lambda _: fake.counts.copy())
+        monkeypatch.setattr(module.counters, "_SETTLING_S", 0.0)
+        return fake
 
     return make

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pem_loadtest.arrivals import poisson, poisson_steps, read_timestamps, share
+from pem_loadtest.arrivals import poisson, poisson_steps, read_timestamps, shard
 
 
 def test_gaps_between_arrivals_are_exponential() -> None:
@@ -45,7 +45,7 @@ def test_no_load_has_no_arrivals() -> None:
 
 def test_the_shares_of_all_workers_are_the_whole() -> None:
     offsets = poisson(10.0, 20.0, np.random.default_rng(6))
-    shares = [share(offsets, worker, 3) for worker in range(3)]
+    shares = [shard(offsets, worker, 3) for worker in range(3)]
     np.testing.assert_array_equal(np.sort(np.concatenate(shares)), offsets)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -63,10 +63,10 @@ def test_a_recording_starts_at_zero_in_order_and_may_be_played_faster(tmp_path: 
         ("", "at least one finite number"),
         ("# nothing\n", "at least one finite number"),
         ("1\ninf\n", "at least one finite number"),
-        ("1\n12:30\n", "line 2: seconds must stand here, not '12:30'"),
+        ("1\n12:30\n", "line 2.*'12:30'"),
     ],
 )
-def test_a_recording_that_is_none_is_told_apart(tmp_path: Path, text: str, sentence: str) -> None:
+def test_what_is_no_recording_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
     file = tmp_path / "times"
     file.write_text(text)
     with pytest.raises(ValueError, match=sentence):

@@ -37,7 +37,7 @@ def test_every_value_can_travel_to_a_worker() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--rate", "0"], "--rate must be above 0, and is 0.0"),
+        (["--rate", "0"], "--rate must be above 0, got 0.0"),
         (["--rate", "nan"], "--rate must be above 0"),
         (["--seconds", "-1"], "--seconds must be above 0"),
         (["--warm-up", "-1"], "--warm-up must be 0 or more"),
@@ -50,7 +50,7 @@ def test_every_value_can_travel_to_a_worker() -> None:
         (["--timestamps", "x"], "--shape replay and --timestamps FILE go together"),
     ],
 )
-def test_what_cannot_be_is_told_in_a_sentence(arguments: list[str], sentence: str) -> None:
+def test_impossible_values_name_their_option(arguments: list[str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         parsed(*arguments)
 

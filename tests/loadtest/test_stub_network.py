@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pem_client import Client, InvalidRequest
-from pem_loadtest import server as tested
+from pem_loadtest import target_server
 from pem_server import TritonServer
 from pem_server.stub_network import Cost, parse_cost, write_stub_repository
 
@@ -60,9 +60,9 @@ def test_the_stand_in_answers_after_its_cost_and_says_what_it_is(
     assert len(found) > 0
     assert found.latency["inference"] >= 0.025
     for url in (f"grpc://{server.grpc_url}", f"http://{server.http_url}"):
-        said = tested.describe(url)
+        said = target_server.describe(url)
         assert said["triton_version"] == "2.51.0"
-        assert said["model"] == "fai-pem-m-ade with a STAND-IN for the network (20:5 ms)"
+        assert said["model"] == "fai-pem-m-ade with a STUB NETWORK (20:5 ms)"
 
 
 def test_serve_tells_that_the_network_is_a_stand_in(root: Path) -> None:

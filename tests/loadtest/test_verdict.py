@@ -26,7 +26,8 @@ def test_a_run_that_meets_every_goal_passes(measured: Make) -> None:
 
 def test_one_answer_in_fifty_that_is_late_misses_a_goal_of_p99(measured: Make) -> None:
     verdict, reasons = judge(measured([50.0] * 98 + [101.0] * 2), 10.0, LIMITS)
-    assert (verdict, reasons) == (Verdict.MISSED, ("p99 is 101.0 ms, the goal is 100",))
+    assert verdict is Verdict.MISSED
+    assert "101.0 ms" in reasons[0]
 
 
 def test_another_percentile_may_be_the_goal(measured: Make) -> None:
@@ -43,7 +44,7 @@ def test_failures_above_their_share_miss_the_goal(
     found = judge(samples, 10.0, LIMITS)
     assert found.verdict is verdict
     if found.reasons:
-        assert "2.00% failed (2 wrong_answer)" in found.reasons[0]
+        assert "2 wrong_answer" in found.reasons[0]
 
 
 def test_answering_nothing_is_no_pass(measured: Make) -> None:
@@ -63,19 +64,19 @@ def test_late_sending_makes_a_run_invalid_however_fine_its_latency(measured: Mak
     samples = np.concatenate([measured([10.0] * 98), measured([30.0] * 2, lateness=21.0)])
     found = judge(samples, 10.0, LIMITS)
     assert found.verdict is Verdict.INVALID
-    assert "p99 21.0 ms with a limit of 20" in found.reasons[0]
+    assert "21.0 ms" in found.reasons[0]
     assert judge(samples, 10.0, LIMITS._replace(lateness_ms=21.0)).verdict is Verdict.PASS
 
 
-def test_a_crowded_pool_makes_a_run_invalid(measured: Make) -> None:
-    samples = np.concatenate([measured([10.0] * 999), measured([10.0], crowded=True)])
+def test_an_exhausted_pool_makes_a_run_invalid(measured: Make) -> None:
+    samples = np.concatenate([measured([10.0] * 999), measured([10.0], pool_exhausted=True)])
     found = judge(samples, 10.0, LIMITS)
     assert found.verdict is Verdict.INVALID
-    assert found.reasons[0].startswith("1 images found all users busy")
+    assert "--users" in found.reasons[0]
 
 
 @pytest.mark.parametrize(
-    ("latency", "lateness", "crowded", "expected"),
+    ("latency", "lateness", "pool_exhausted", "expected"),
     [
         (50.0, 0.0, False, False),
         (150.0, 0.0, False, True),
@@ -85,15 +86,15 @@ def test_a_crowded_pool_makes_a_run_invalid(measured: Make) -> None:
     ],
 )
 def test_a_step_of_the_ladder_proves_something_or_nothing(
-    measured: Make, latency: float, lateness: float, crowded: bool, expected: bool | None
+    measured: Make, latency: float, lateness: float, pool_exhausted: bool, expected: bool | None
 ) -> None:
-    samples = measured([latency] * 100, lateness=lateness, crowded=crowded)
+    samples = measured([latency] * 100, lateness=lateness, pool_exhausted=pool_exhausted)
     assert is_beyond_knee(samples, 10.0, LIMITS) is expected
 
 
-def test_a_crowded_step_that_fails_lies_above_the_knee(measured: Make) -> None:
+def test_a_step_that_exhausts_the_pool_and_fails_is_above_the_knee(measured: Make) -> None:
     refused = measured([5.0] * 50, outcome=Outcome.OVERLOADED)
-    samples = np.concatenate([measured([50.0] * 50, crowded=True), refused])
+    samples = np.concatenate([measured([50.0] * 50, pool_exhausted=True), refused])
     assert is_beyond_knee(samples, 10.0, LIMITS) is True
 
 
@@ -104,10 +105,10 @@ def test_a_crowded_step_that_fails_lies_above_the_knee(measured: Make) -> None:
         (100, 0, 100, None),
         (100, 5, 100, None),
         (100, 5, 105, None),
-        (100, 5, 106, "do not know the end of 5, the server counted 106"),
-        (100, 0, 101, "the clients got 100 answers, the server counted 101"),
-        (100, 0, 99, "another client uses it"),
-        (100, 0, -3, "started anew"),
+        (100, 5, 106, "counted 106"),
+        (100, 0, 101, "counted 101"),
+        (100, 0, 99, "--metrics"),
+        (100, 0, -3, "restarted"),
     ],
 )
 def test_what_clients_got_is_what_the_server_counted(
@@ -117,7 +118,7 @@ def test_what_clients_got_is_what_the_server_counted(
     assert (problem is None) if words is None else (problem and words in problem)
 
 
-def test_the_gravest_verdict_counts_and_brings_its_reasons_alone() -> None:
+def test_the_worst_verdict_counts_and_brings_its_reasons_alone() -> None:
     missed, invalid = Judgement(Verdict.MISSED, ("slow",)), Judgement(Verdict.INVALID, ("late",))
     assert worst([Judgement(Verdict.PASS), missed]) == missed
     assert worst([missed, invalid, Judgement(Verdict.PASS)]) == invalid

@@ -1,4 +1,4 @@
-"""The image of a run: latency over load with the knee, or over time where load is the clock's."""
+"""The plot of a run: latency over load with the knee, or over time for the other shapes."""
 
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,15 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from .conductor import RunResult
+from .coordinator import RunResult
 from .samples import Outcome, percentile
 
-COLOURS = {"p50": "#4c78a8", "p95": "#f2a541", "p99": "#c8352c"}
+COLORS = {"p50": "#4c78a8", "p95": "#f2a541", "p99": "#c8352c"}
 _BINS = 60
 
 
 def draw(result: RunResult, report: dict[str, Any], file: Path) -> None:
-    """Write the image (PNG) of a run with at least one step."""
+    """Write the plot (PNG) of a run with at least one step."""
     figure, axes = pyplot.subplots(figsize=(8, 4.8), layout="constrained")
     if report["settings"]["shape"] == "ladder":
         _over_load(axes, report)
@@ -47,9 +47,9 @@ def draw(result: RunResult, report: dict[str, Any], file: Path) -> None:
 def _over_load(axes: Axes, report: dict[str, Any]) -> None:
     steps = sorted(report["steps"], key=lambda step: float(step["rate"]))
     rates = [step["rate"] for step in steps]
-    for name, colour in COLOURS.items():
+    for name, color in COLORS.items():
         values = [np.nan if step[f"{name}_ms"] is None else step[f"{name}_ms"] for step in steps]
-        axes.plot(rates, values, "o-", color=colour, label=name, markersize=4, linewidth=1.5)
+        axes.plot(rates, values, "o-", color=color, label=name, markersize=4, linewidth=1.5)
     missed = [step["rate"] for step in steps if step["verdict"] != "pass"]
     floor = min((step["p50_ms"] for step in steps if step["p50_ms"]), default=1.0)
     axes.plot(missed, [floor * 0.7] * len(missed), "x", color="0.4", label="missed the goal")
@@ -67,12 +67,12 @@ def _over_time(axes: Axes, result: RunResult) -> None:
     middles = (edges[:-1] + edges[1:]) / 2 - begin
     answered = samples[samples["outcome"] == Outcome.ANSWERED]
     places = np.digitize(answered["due_s"], edges) - 1
-    for name, colour in COLOURS.items():
+    for name, color in COLORS.items():
         values = [
             percentile(answered["latency_ms"][places == place], float(name[1:]))
             for place in range(len(middles))
         ]
-        axes.plot(middles, values, "o-", color=colour, label=name, markersize=3, linewidth=1.2)
+        axes.plot(middles, values, "o-", color=color, label=name, markersize=3, linewidth=1.2)
     load = axes.twinx()
     sent, _ = np.histogram(samples["due_s"], edges)
     load.stairs(sent / np.diff(edges), edges - begin, color="0.75", fill=True, alpha=0.5)

@@ -18,7 +18,7 @@ from pem_client import (
     ServerError,
     ServerUnavailable,
 )
-from pem_loadtest.asking import Examiner
+from pem_loadtest.image_requests import AnswerChecker
 from pem_loadtest.images import EncodedImage
 from pem_loadtest.samples import Outcome
 
@@ -57,8 +57,8 @@ def found(
 
 
 def outcomes(index: int, *answers: Detections | Exception) -> list[Outcome]:
-    examiner, client = Examiner(IMAGES), Client(transport=Hand(*answers))
-    return [examiner.ask(client, index).outcome for _ in answers]
+    checker, client = AnswerChecker(IMAGES), Client(transport=Hand(*answers))
+    return [checker.request(client, index).outcome for _ in answers]
 
 
 def all_of(*detections: Detection) -> Detections:

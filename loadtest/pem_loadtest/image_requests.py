@@ -1,4 +1,4 @@
-"""One question to the server, and whether the answer is right: fast and wrong is no success."""
+"""One request, and whether its answer is right: a fast wrong answer is a failure."""
 
 import itertools
 import time
@@ -41,15 +41,15 @@ class Answer(NamedTuple):
     reason: str = ""
 
 
-class Examiner:
-    """Knows the first answer to each image and compares every later one with it."""
+class AnswerChecker:
+    """Keeps the first answer to each image and compares every later one with it."""
 
     def __init__(self, images: Sequence[EncodedImage]) -> None:
         self.images = images
         self._first: dict[int, Detections] = {}
 
-    def ask(self, client: Client, index: int) -> Answer:
-        """Send one image, and examine the answer after the clock was stopped."""
+    def request(self, client: Client, index: int) -> Answer:
+        """Send one image, and check the answer after the clock has stopped."""
         image = self.images[index]
         try:
             found = client.infer(image.data, THRESHOLD)
@@ -72,7 +72,7 @@ class Examiner:
             return difference(first, found)
         try:
             problem = contract_problem(self.images[index], found)
-        except PemError as error:  # a mask that is no PNG
+        except PemError as error:  # a mask that is not a PNG
             return str(error)
         if not problem:
             self._first[index] = found
@@ -96,7 +96,7 @@ def contract_problem(image: EncodedImage, found: Detections) -> str | None:
 
 
 def difference(first: Detections, later: Detections) -> str | None:
-    """What tells two answers to one image apart, beyond rounding; None if nothing does."""
+    """How two answers to one image differ beyond rounding; None if they do not."""
     for one, other, which in ((first, later, "missing"), (later, first, "new")):
         for each in one:
             is_sure = each.conf > THRESHOLD + CONF_TOLERANCE

@@ -1,7 +1,7 @@
-"""Plans a run, gives every process its share, gathers what they measured, and judges.
+"""Plans a run, gives every process its shard, gathers the samples and reaches the verdict.
 
-It runs in one process: locust's master, or the only one. A play is one order to all processes:
-steps without a gap between them, and then quiet, so that the server's count can be compared.
+It runs in one process: locust's master, or the only one. A schedule goes to all processes: steps
+without a gap between them, then silence, so that the server's counters can be compared.
 """
 
 import sys
@@ -14,34 +14,25 @@ from gevent import sleep  # type: ignore[import-untyped]
 from gevent.event import Event  # type: ignore[import-untyped]
 
 from . import counters, shapes
-from .arrivals import Offsets, poisson_steps, share
+from .arrivals import Offsets, poisson_steps, shard
 from .options import Settings, plan, recording
-from .player import LEAD_S, Play
 from .samples import SUCCEEDED, UNCERTAIN, Samples, count, read_samples, summarise
-from .verdict import (
-    Judgement,
-    Verdict,
-    conservation_problem,
-    is_beyond_knee,
-    judge,
-    worst,
-)
+from .sender import LEAD_S, Schedule
+from .verdict import Judgement, Verdict, conservation_problem, is_beyond_knee, judge, worst
 
-PLAY, ENDED = "pem_play", "pem_ended"  # locust messages: to the players, and from them
+SCHEDULE, ENDED = "pem_schedule", "pem_ended"  # locust messages: to the workers, from them
 _PATIENCE_S = 15.0  # beyond the clients' own time limit
 
 
-class Sender(Protocol):
-    """What the conductor needs of locust's runner."""
+class Runner(Protocol):
+    """The part of locust's runner that the coordinator uses."""
 
-    def send_message(
-        self, msg_type: str, data: dict[str, Any], client_id: str | None = None
-    ) -> None:
+    def send_message(self, msg_type: str, data: Any, client_id: str | None = None) -> None:
         """To one process, or to the only one."""
 
 
 class StepResult(NamedTuple):
-    """One measured step. server: its stages, by model; empty when nobody looked."""
+    """One measured step. server: its stages, by model; empty without metrics."""
 
     step: shapes.Step
     samples: Samples
@@ -61,37 +52,37 @@ class InvalidRun(Exception):
     """The run proves nothing; the text is the reason."""
 
 
-class Conductor:
-    """Conducts one run over the processes that `workers` names (None: the only process)."""
+class Coordinator:
+    """Runs one load test over the processes that `workers` names (None: the only process)."""
 
     def __init__(
         self,
         settings: Settings,
-        sender: Sender,
+        runner: Runner,
         workers: Callable[[], list[str | None]],
-        say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
+        log: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
     ) -> None:
         self._settings = settings
-        self._sender = sender
+        self._runner = runner
         self._workers = workers
-        self._say = say
+        self._log = log
         # A ladder's goal for the rate is one for its knee, not for the steps on the way.
         no_rate = {"answered_per_second": 0.0} if settings.shape == "ladder" else {}
         self._step_limits = settings.limits._replace(**no_rate)
         self._steps: list[StepResult] = []
-        self._plays = 0
+        self._schedules = 0
         self._awaited = 0
         self._logs: list[bytes] = []
         self._all_ended = Event()
 
-    def on_ended(self, number: int, log: bytes) -> None:
-        """A process has played its share."""
-        if number == self._plays:
-            self._logs.append(log)
+    def on_ended(self, number: int, samples: bytes) -> None:
+        """A process has sent its shard."""
+        if number == self._schedules:
+            self._logs.append(samples)
             if len(self._logs) == self._awaited:
                 self._all_ended.set()
 
-    def conduct(self) -> RunResult:
+    def run(self) -> RunResult:
         """The whole run."""
         knee = None
         try:
@@ -99,31 +90,24 @@ class Conductor:
                 knee = self._climb()
                 verdict = self._judge_ladder(knee)
             else:
-                self._play_shape()
+                if self._settings.shape == "replay":
+                    self._run_schedule(*recording(self._settings))
+                else:
+                    self._run_schedule(self._warmed_up(plan(self._settings)))
                 verdict = worst(result.judgement for result in self._steps)
         except InvalidRun as problem:
             verdict = Judgement(Verdict.INVALID, (str(problem),))
         return RunResult(self._steps, verdict, knee)
 
-    def _play_shape(self) -> None:
-        if self._settings.shape == "replay":
-            self._play(*recording(self._settings))
-        else:
-            self._play(self._warmed_up(plan(self._settings)))
-
     def _climb(self) -> float | None:
         """The knee."""
         settings = self._settings
-        search = shapes.search_knee(
-            settings.rate,
-            tolerance=settings.tolerance,
-            lowest=settings.rate / 64,
-            highest=settings.highest_rate,
-        )
+        bounds = {"lowest": settings.rate / 64, "highest": settings.highest_rate}
+        search = shapes.search_knee(settings.rate, tolerance=settings.tolerance, **bounds)
         try:
             rate = next(search)
             while True:
-                self._play(self._warmed_up(shapes.constant(rate, settings.seconds)))
+                self._run_schedule(self._warmed_up(shapes.constant(rate, settings.seconds)))
                 result = self._steps[-1]
                 beyond = is_beyond_knee(result.samples, settings.seconds, self._step_limits)
                 if beyond is None:
@@ -136,29 +120,29 @@ class Conductor:
     def _judge_ladder(self, knee: float | None) -> Judgement:
         limits = self._settings.limits
         if knee is None:
-            return Judgement(Verdict.MISSED, ("no rate met the goal",))
-        if knee >= self._settings.highest_rate:
-            reason = f"{knee:g}/s still met the goal: the knee lies above --highest-rate"
-            return Judgement(Verdict.MISSED, (reason,))
-        if knee < limits.answered_per_second:
+            reason = "no rate met the goal"
+        elif knee >= self._settings.highest_rate:
+            reason = f"{knee:g}/s still met the goal: the knee is above --highest-rate"
+        elif knee < limits.answered_per_second:
             reason = f"the knee is {knee:.1f}/s, the goal is {limits.answered_per_second:g}"
-            return Judgement(Verdict.MISSED, (reason,))
-        return Judgement(Verdict.PASS)
+        else:
+            return Judgement(Verdict.PASS)
+        return Judgement(Verdict.MISSED, (reason,))
 
     def _warmed_up(self, steps: list[shapes.Step]) -> list[shapes.Step]:
         if not self._settings.warm_up:
             return steps
         return [shapes.Step("warm-up", steps[0].rate, self._settings.warm_up, False), *steps]
 
-    def _play(self, steps: list[shapes.Step], offsets: Offsets | None = None) -> None:
-        """One play, from quiet to quiet."""
+    def _run_schedule(self, steps: list[shapes.Step], offsets: Offsets | None = None) -> None:
+        """One schedule, from silence to silence."""
         if offsets is None and not self._settings.closed:
-            rng = np.random.default_rng([self._settings.seed, self._plays + 1])
+            rng = np.random.default_rng([self._settings.seed, self._schedules + 1])
             offsets = poisson_steps([(step.rate, step.seconds) for step in steps], rng)
         length = sum(step.seconds for step in steps)
         marks = [self._scrape()]
         start = time.monotonic() + LEAD_S
-        self._order(offsets if offsets is not None else np.empty(0), length)
+        self._send_schedule(offsets if offsets is not None else np.empty(0), length)
         for end in np.cumsum([step.seconds for step in steps]):
             self._wait(start + float(end) - time.monotonic())
             marks.append(self._scrape())
@@ -168,28 +152,28 @@ class Conductor:
         if problem:
             raise InvalidRun(problem)
 
-    def _order(self, offsets: Offsets, length: float) -> None:
+    def _send_schedule(self, offsets: Offsets, length: float) -> None:
         workers = self._workers()
-        self._plays += 1
+        self._schedules += 1
         self._awaited, self._logs = len(workers), []
         self._all_ended.clear()
         closed_s = length if self._settings.closed else 0.0
         for place, worker in enumerate(workers):
-            own = share(offsets, place, len(workers))
+            own = shard(offsets, place, len(workers))
             seed = self._settings.seed * 1000 + place
-            message = Play(self._plays, own, closed_s, seed).to_message()
-            self._sender.send_message(PLAY, message, worker)
+            message = Schedule(self._schedules, own, closed_s, seed).to_message()
+            self._runner.send_message(SCHEDULE, message, worker)
 
     def _wait(self, seconds: float) -> None:
         sleep(max(0.0, seconds))
         if len(self._workers()) < self._awaited:
-            raise InvalidRun("a worker vanished during the run")
+            raise InvalidRun("a worker disappeared during the run")
 
     def _gather(self) -> Samples:
         if not self._all_ended.wait(self._settings.time_limit + _PATIENCE_S):
             raise InvalidRun(
-                f"{self._awaited - len(self._logs)} of {self._awaited} processes did not end: a "
-                "worker died, or this machine cannot make the load"
+                f"{self._awaited - len(self._logs)} of {self._awaited} processes did not finish: "
+                "a worker died, or this machine cannot generate the load"
             )
         samples = np.concatenate([read_samples(log) for log in self._logs])
         return samples[np.argsort(samples["due_s"], kind="stable")]
@@ -199,14 +183,14 @@ class Conductor:
             return counters.scrape(self._settings.metrics)
         except (OSError, ValueError) as error:
             raise InvalidRun(
-                f"the server's metrics cannot be read from {', '.join(self._settings.metrics)} "
-                f"({error}): name the address with --metrics URL, or do without: --metrics none"
+                f"cannot read the server's metrics from {', '.join(self._settings.metrics)} "
+                f"({error}): pass their address with --metrics URL, or --metrics none to go without"
             ) from error
 
     def _check_conservation(
         self, before: counters.Counts, samples: Samples
     ) -> tuple[str | None, counters.Counts]:
-        """(what contradicts, the server's counters once all is counted)."""
+        """(the contradiction if any, the server's counters once they have settled)."""
         if not self._settings.metrics:
             return None, before
         succeeded, uncertain = count(samples, *SUCCEEDED), count(samples, *UNCERTAIN)
@@ -219,7 +203,7 @@ class Conductor:
     def _cut(
         self, steps: list[shapes.Step], samples: Samples, marks: list[counters.Counts]
     ) -> None:
-        """Cut a play into its steps; those that are measured are judged and told."""
+        """Cut a schedule into its steps; judge and log those that are measured."""
         begin = 0.0
         for place, step in enumerate(steps):
             end = begin + step.seconds
@@ -232,14 +216,14 @@ class Conductor:
                 server = counters.describe(marks[place], marks[place + 1])
                 judgement = judge(own, step.seconds, self._step_limits)
                 self._steps.append(StepResult(step, own, server, judgement))
-                self._say(progress(self._steps[-1]))
+                self._log(progress(self._steps[-1]))
 
 
 def progress(result: StepResult) -> str:
     """One line about one step."""
     figures = summarise(result.samples, result.step.seconds)
     network = result.server.get(counters.NETWORK)
-    told = (
+    stages = (
         f"; network: batch {network['batch']:.1f}, queue {network['queue_ms']:.0f} ms, "
         f"compute {network['compute_ms']:.0f} ms"
         if network
@@ -250,6 +234,6 @@ def progress(result: StepResult) -> str:
         f"{result.step.label:>10}  sent {figures['sent_per_second']:.1f}/s, answered "
         f"{figures['answered_per_second']:.1f}/s, p50 {figures['p50_ms']:.0f} p95 "
         f"{figures['p95_ms']:.0f} p99 {figures['p99_ms']:.0f} ms, failed "
-        f"{figures['failure_share']:.2%}, late p99 {figures['lateness_p99_ms']:.1f} ms{told}  "
+        f"{figures['failure_share']:.2%}, late p99 {figures['lateness_p99_ms']:.1f} ms{stages}  "
         f"{result.judgement.verdict.name}{reasons}"
     )

@@ -1,27 +1,45 @@
-"""What is left of a run: report.json, steps.csv, requests.csv, latency.png, the capacity file."""
+"""Runs the load test and writes report.json, steps.csv, requests.csv, latency.png, capacity."""
 
 import csv
 import importlib.metadata
 import json
 import math
 import platform
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from .capacity import Capacity, write_capacity
-from .conductor import RunResult, StepResult
+from .coordinator import Coordinator, RunResult, StepResult
+from .latency_plot import draw
 from .options import Settings
-from .plot import draw
 from .samples import Outcome, summarise
-from .server import server_machine, this_machine
+from .target_server import describe as describe_server
+from .target_server import server_machine, this_machine
 from .verdict import Verdict
 
 PACKAGES = ("locust", "tritonclient", "grpcio", "geventhttpclient", "pem-client", "pem-loadtest")
+MILLISECONDS = ("latency_ms", "lateness_ms")
+
+
+def run(coordinator: Coordinator, settings: Settings, url: str) -> Verdict:
+    """Run, print the table, write the files; the verdict is the exit code."""
+    began = datetime.now(UTC)
+    server = describe_server(url)
+    print(f"{server['model']} at {url}", file=sys.stderr)
+    result = coordinator.run()
+    found = describe(result, settings, url, server, began)
+    write(found, result, settings.output)
+    print(table(found))
+    if settings.capacity_file and measured_capacity(found, settings.capacity_file):
+        print(f"capacity: {settings.capacity_file}")
+    print(f"report: {settings.output}", flush=True)
+    return result.judgement.verdict
 
 
 def describe(
-    result: RunResult, settings: Settings, url: str, tested: dict[str, str], began: datetime
+    result: RunResult, settings: Settings, url: str, server: dict[str, str], began: datetime
 ) -> dict[str, Any]:
     """Everything about a run but the single requests, ready for JSON."""
     return {
@@ -31,22 +49,26 @@ def describe(
         "knee_images_per_second": result.knee,
         "began_at": began.isoformat(timespec="seconds"),
         "url": url,
-        **tested,
+        **server,
         "machine": settings.machine or server_machine(url),
         "client_machine": this_machine(),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {
+            "python": platform.python_version(),
+            **{package: importlib.metadata.version(package) for package in PACKAGES},
+        },
         "settings": {key: _plain(value) for key, value in settings._asdict().items()},
         "steps": [describe_step(step) for step in result.steps],
     }
 
 
 def describe_step(result: StepResult) -> dict[str, Any]:
-    """One step: what was asked, what clients saw, what the server counted."""
+    """One step: its planned load, what clients measured, what the server counted."""
+    figures = summarise(result.samples, result.step.seconds)
     return {
         "label": result.step.label,
         "rate": result.step.rate,
         "seconds": result.step.seconds,
-        **{key: _plain(value) for key, value in _figures(result).items()},
+        **{key: _plain(value) for key, value in figures.items()},
         "server": result.server,
         "verdict": result.judgement.verdict.name.lower(),
         "reasons": list(result.judgement.reasons),
@@ -67,9 +89,8 @@ def measured_capacity(report: dict[str, Any], file: Path) -> Capacity | None:
     """Write the capacity that a ladder found; nothing when it found none."""
     settings = report["settings"]
     knee = report["knee_images_per_second"]
-    if report["verdict"] == Verdict.INVALID.name.lower() or settings["shape"] != "ladder":
-        return None
-    if knee is None or knee >= settings["highest_rate"]:
+    is_valid = report["verdict"] != Verdict.INVALID.name.lower() and settings["shape"] == "ladder"
+    if not is_valid or knee is None or knee >= settings["highest_rate"]:
         return None
     capacity = Capacity(
         capacity_images_per_second=math.floor(knee * 10) / 10,
@@ -88,7 +109,7 @@ def measured_capacity(report: dict[str, Any], file: Path) -> Capacity | None:
 
 
 def table(report: dict[str, Any]) -> str:
-    """What a person reads at the end."""
+    """The summary printed at the end."""
     head = "step         sent/s  answered/s   p50 ms   p95 ms   p99 ms  failed  batch  queue ms"
     lines = [f"{report['model']} at {report['url']}, Triton {report['triton_version']}", "", head]
     for step in report["steps"]:
@@ -104,15 +125,6 @@ def table(report: dict[str, Any]) -> str:
         lines += ["", f"knee: {report['knee_images_per_second']:.1f} images a second"]
     reasons = "".join(f"\n  {reason}" for reason in report["reasons"])
     return "\n".join([*lines, "", f"{report['verdict'].upper()}{reasons}"])
-
-
-def now() -> datetime:
-    """The time, with its zone."""
-    return datetime.now(UTC)
-
-
-def _figures(result: StepResult) -> dict[str, Any]:
-    return summarise(result.samples, result.step.seconds)
 
 
 def _write_steps(steps: list[dict[str, Any]], file: Path) -> None:
@@ -136,30 +148,13 @@ def _write_steps(steps: list[dict[str, Any]], file: Path) -> None:
 def _write_requests(result: RunResult, shape: str, file: Path) -> None:
     with file.open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["shape", "step", "due_s", "image", "outcome", "latency_ms", "lateness_ms"])
+        writer.writerow(["shape", "step", "due_s", "image", "outcome", *MILLISECONDS])
         for step in result.steps:
             for one in step.samples:
-                writer.writerow(
-                    [
-                        shape,
-                        step.step.label,
-                        f"{one['due_s']:.6f}",
-                        one["image"],
-                        Outcome(one["outcome"]).name.lower(),
-                        f"{one['latency_ms']:.3f}",
-                        f"{one['lateness_ms']:.3f}",
-                    ]
-                )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+                outcome = Outcome(one["outcome"]).name.lower()
+                due, latency, lateness = (one[name] for name in ("due_s", *MILLISECONDS))
+                row = [shape, step.step.label, f"{due:.6f}", one["image"], outcome]
+                writer.writerow([*row, f"{latency:.3f}", f"{lateness:.3f}"])
 
 
 def _plain(value: Any) -> Any:
