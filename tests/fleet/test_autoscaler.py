@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from pem_fleet.autoscaler import Autoscaler, Policy, Rules, Scaling, desired, quickened
+from pem_fleet.rehearsal.autoscaler import Autoscaler, Policy, Rules, Scaling, desired, scaled
 
 AT_ONCE = Rules((Policy("Percent", 900, 15.0),), window_s=0.0)
 
@@ -118,9 +118,9 @@ def test_several_metrics_and_the_bounds(current, proposals, expected):
     assert Autoscaler(scaling(2, 12)).sync(0.0, current, proposals) == expected
 
 
-def test_quickened_rules_do_the_same_in_less_time():
+def test_scaled_rules_do_the_same_in_less_time():
     down = Rules((Policy("Pods", 1, 60.0),), window_s=120.0)
-    plain, quick = scaling(down=down), quickened(scaling(down=down), 4.0)
+    plain, quick = scaling(down=down), scaled(scaling(down=down), 4.0)
     slow_run, quick_run = (
         timeline(plain, sync_s=15.0),
         timeline(quick, sync_s=15.0 / 4),

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from pem_fleet import load
-from pem_fleet.load import Request, read_requests, write_arrivals
-from pem_fleet.monitoring import quicken
-from pem_fleet.pods import localised
-from pem_fleet.processes import ProgramError
-from pem_fleet.proxy import Front, Slot, fill
-from pem_fleet.timeline import Plan, Sight, p95, problems
+from pem_fleet.rehearsal import replayed_load
+from pem_fleet.rehearsal.haproxy import Frontend, Slot, fill
+from pem_fleet.rehearsal.pods import local_hook
+from pem_fleet.rehearsal.programs import ProgramError
+from pem_fleet.rehearsal.prometheus import scale_times
+from pem_fleet.rehearsal.replayed_load import Request, read_requests, write_arrivals
+from pem_fleet.rehearsal.timeline import Plan, Sample, p95, problems
 
 PLAN = Plan(
     steps=((20.0, 2.0), (40.0, 10.0), (40.0, 2.0)),
@@ -27,39 +27,39 @@ def requests(latency_s=0.2):
     return [Request(float(at), "answered", latency_s) for at in range(100)]
 
 
-def sights():
+def samples():
     counts = [1] * 20 + [2] * 10 + [3] * 50 + [1] * 20
-    return [Sight(float(at), 2.0, count, count, 0, 0) for at, count in enumerate(counts)]
+    return [Sample(float(at), 2.0, count, count, 0, 0) for at, count in enumerate(counts)]
 
 
 def test_a_run_in_which_all_went_well_has_no_problems():
-    assert problems(PLAN, sights(), requests(), IDLE) == []
+    assert problems(PLAN, samples(), requests(), IDLE) == []
 
 
 @pytest.mark.parametrize(
     ("outcome", "expected"),
-    [("unavailable", ["1 images ended as unavailable"]), ("overloaded", [])],
+    [("unavailable", 1), ("overloaded", 0)],
 )
 def test_a_lost_image_is_a_problem_and_a_refused_one_is_not(outcome, expected):
     seen = requests()
     seen[50] = replace(seen[50], outcome=outcome)
-    assert [found[:31] for found in problems(PLAN, sights(), seen, IDLE)] == [
-        one[:31] for one in expected
-    ]
+    found = problems(PLAN, samples(), seen, IDLE)
+    assert len(found) == expected
+    assert all(outcome in one for one in found)
 
 
 def test_an_image_that_nobody_heard_of_again_is_a_problem():
-    found = problems(PLAN, sights(), requests()[:-1], IDLE)
-    assert found == ["100 images were to be sent, 99 are accounted for."]
+    [found] = problems(PLAN, samples(), requests()[:-1], IDLE)
+    assert "99 of 100" in found
 
 
 def test_servers_that_do_not_follow_are_a_problem():
-    few = [replace(sight, ready=min(sight.ready, 2)) for sight in sights()]
-    assert "3 servers were needed" in problems(PLAN, few, requests(), IDLE)[0]
-    stuck = [*sights(), Sight(100.0, 2.0, 3, 3, 0, 0)]
-    assert "1 servers were enough" in problems(PLAN, stuck, requests(), IDLE)[0]
-    blind = [replace(sight, demand=None) for sight in sights()]
-    assert "without an answer" in problems(PLAN, blind, requests(), IDLE)[0]
+    few = [sample._replace(ready=min(sample.ready, 2)) for sample in samples()]
+    assert "needs 3" in problems(PLAN, few, requests(), IDLE)[0]
+    stuck = [*samples(), Sample(100.0, 2.0, 3, 3, 0, 0)]
+    assert "needs 1" in problems(PLAN, stuck, requests(), IDLE)[0]
+    blind = [sample._replace(demand=None) for sample in samples()]
+    assert "no answer" in problems(PLAN, blind, requests(), IDLE)[0]
 
 
 @pytest.mark.parametrize(("slow_from", "count"), [(0.0, 2), (44.0, 2), (70.0, 1), (99.0, 0)])
@@ -67,22 +67,22 @@ def test_latency_must_recover_under_the_high_load_and_after_it(slow_from, count)
     slow = [
         replace(each, latency_s=9.0) if each.due_s >= slow_from else each for each in requests()
     ]
-    found = problems(PLAN, sights(), slow, IDLE)
+    found = problems(PLAN, samples(), slow, IDLE)
     assert len(found) == count
-    assert all("p95 must be within 1 s" in one for one in found)
+    assert all("p95" in one for one in found)
 
 
 def test_latency_may_be_bad_while_servers_start():
     slow = [replace(r, latency_s=9.0) if 20 <= r.due_s < 44 else r for r in requests()]
-    assert problems(PLAN, sights(), slow, IDLE) == []
+    assert problems(PLAN, samples(), slow, IDLE) == []
 
 
 @pytest.mark.parametrize(
     ("drains", "expected"),
-    [([], "No server was drained"), (["still busy after 60.0 s"], "not idle"), (IDLE, "")],
+    [([], "no server was drained"), (["still busy after 60.0 s"], "not idle"), (IDLE, "")],
 )
 def test_every_drain_must_end_idle(drains, expected):
-    found = problems(PLAN, sights(), requests(), drains)
+    found = problems(PLAN, samples(), requests(), drains)
     assert expected in "".join(found)
     assert len(found) == bool(expected)
 
@@ -118,17 +118,17 @@ def test_requests_are_read_as_locust_wrote_them(tmp_path):
 
 def test_times_of_prometheus_are_divided_but_not_below_what_it_needs():
     text = "interval: 5s\nexpr: rate(a[1m]) + avg_over_time(b[30s]) + rate(c[2m])\nfor: 2m\n"
-    assert quicken(text, 10.0) == (
+    assert scale_times(text, 10.0) == (
         "interval: 1000ms\n"
         "expr: rate(a[6000ms]) + avg_over_time(b[5000ms]) + rate(c[12000ms])\n"
         "for: 2m\n"
     )
-    assert quicken(text, 1.0) == (
+    assert scale_times(text, 1.0) == (
         "interval: 5000ms\n"
         "expr: rate(a[60000ms]) + avg_over_time(b[30000ms]) + rate(c[120000ms])\n"
         "for: 2m\n"
     )
-    assert quicken("  scrape_interval: 5s # why\n", 2.0) == "  scrape_interval: 2500ms # why\n"
+    assert scale_times("  scrape_interval: 5s # why\n", 2.0) == "  scrape_interval: 2500ms # why\n"
 
 
 def test_a_hook_runs_here_as_the_manifest_says_but_for_place_and_dns(tmp_path):
@@ -139,7 +139,7 @@ def test_a_hook_runs_here_as_the_manifest_says_but_for_place_and_dns(tmp_path):
         "--idle=2",
         "--metrics=http://x",
     )
-    assert localised(command, tmp_path, "http://here", 10.0)[1:] == [
+    assert local_hook(command, tmp_path, "http://here", 10.0)[1:] == [
         str(tmp_path / "drain.py"),
         "--metrics=http://here",
         "--settle=3.5",
@@ -147,21 +147,21 @@ def test_a_hook_runs_here_as_the_manifest_says_but_for_place_and_dns(tmp_path):
     ]
 
 
-def test_the_proxys_own_file_gets_a_line_for_each_slot(root):
+def test_haproxys_own_file_gets_a_line_for_each_slot(root):
     config = (root / "deploy" / "haproxy" / "haproxy.cfg").read_text()
     slots = [Slot(1001, 1002, 1003), Slot(2001, 2002, 2003)]
-    filled = fill(config, slots, Front(11, 12, 13))
+    filled = fill(config, slots, Frontend(11, 12, 13))
     assert "PEM_SLOTS" not in "".join(
         line for line in filled.splitlines() if not line.startswith("#")
     )
-    assert "server server1 127.0.0.1:1002 check port 1001" in filled  # gRPC, asked over HTTP
+    assert "server server1 127.0.0.1:1002 check port 1001" in filled  # gRPC, checked over HTTP
     assert "server server2 127.0.0.1:2001 check port 2001" in filled
     assert "bind 127.0.0.1:12 proto h2" in filled
     with pytest.raises(ProgramError, match="server-template"):
-        fill(filled, slots, Front(11, 12, 13))
+        fill(filled, slots, Frontend(11, 12, 13))
 
 
 def test_the_load_test_is_told_to_replay_without_broken_images(tmp_path):
-    told = load.command("grpc://x", tmp_path / "a", tmp_path / "p", tmp_path / "o", 1)
+    told = replayed_load.command("grpc://x", tmp_path / "a", tmp_path / "p", tmp_path / "o", 1)
     assert told[told.index("--shape") + 1] == "replay"
     assert told[told.index("--broken") + 1] == "0"

@@ -8,11 +8,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
-PATIENCE_S = 10.0  # to end when asked to
+PATIENCE_S = 10.0  # until SIGKILL
 
 
 class ProgramError(RuntimeError):
@@ -20,9 +20,7 @@ class ProgramError(RuntimeError):
 
 
 @contextlib.contextmanager
-def running(
-    command: Sequence[str], log: Path, env: Mapping[str, str] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program for the length of a block; its output goes to `log`.
 
     It has a session of its own, so that a Ctrl-C in the terminal reaches this process alone, and
@@ -35,14 +33,13 @@ def running(
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})},
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
             )
         except FileNotFoundError:
             raise ProgramError(
-                f"{command[0]} must be installed for this and is not: on Debian and Ubuntu run "
-                "sudo apt install haproxy prometheus."
+                f"{command[0]} is not installed: on Debian and Ubuntu run "
+                "sudo apt install haproxy prometheus"
             ) from None
         try:
             yield program
@@ -51,14 +48,14 @@ def running(
 
 
 def wait_until(
-    is_true: Callable[[], bool], program: subprocess.Popen[bytes], log: Path, what: str
+    is_true: Callable[[], bool], program: subprocess.Popen[bytes], log: Path, name: str
 ) -> None:
     """Return when `is_true`; ProgramError with the end of the log when that does not come."""
     deadline = time.monotonic() + 60.0
     while not is_true():
         if program.poll() is not None or time.monotonic() > deadline:
             last = " | ".join(log.read_text(errors="replace").splitlines()[-3:])
-            raise ProgramError(f"{what} did not start: {last or 'it left no word'}")
+            raise ProgramError(f"{name} did not start: {last or 'it logged nothing'}")
         time.sleep(0.1)
 
 

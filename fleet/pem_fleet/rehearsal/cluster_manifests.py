@@ -1,7 +1,7 @@
-"""What the manifests say about the autoscaler and about the life of a server.
+"""The autoscaler and the server's probes and hooks, read from the manifests.
 
-Everything is read from what kustomize renders, so that the test and the simulation run the numbers
-that a cluster would get, and nothing is written twice.
+Everything comes from what kustomize renders, so that the rehearsal runs the numbers that a cluster
+would get.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from pem_fleet.autoscaler import DEFAULT_DOWN, DEFAULT_UP, Policy, Rules, Scaling
+from pem_fleet.rehearsal.autoscaler import DEFAULT_DOWN, DEFAULT_UP, Policy, Rules, Scaling
 
 Manifest = Mapping[str, Any]
 
@@ -33,14 +33,12 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Probe:
-    """A question asked every `period_s`: an HTTP path or a command; so many failures in a row."""
+    """An HTTP path, requested every `period_s`; it fails after `failures` in a row."""
 
     path: str
-    command: tuple[str, ...]
     period_s: float
     timeout_s: float
     failures: int
-    successes: int = 1
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,8 @@ def render(folder: Path) -> list[Manifest]:
         )
     except FileNotFoundError:
         raise ManifestError(
-            "kubectl must be there to render the manifests, and is not: install it, or give a "
-            "rendered file."
+            "kubectl, which renders the manifests, is not installed: install it, or pass a "
+            "rendered file with --manifests"
         ) from None
     if rendered.returncode:
         raise ManifestError(f"kubectl kustomize {folder} failed: {rendered.stderr.strip()}")
@@ -80,7 +78,7 @@ def read_scaling(objects: Sequence[Manifest]) -> tuple[Scaling, Trigger]:
         if found["kind"] == "HorizontalPodAutoscaler":
             return _autoscaler(found["spec"])
     raise ManifestError(
-        "There must be a ScaledObject or a HorizontalPodAutoscaler: choose another overlay."
+        "found neither a ScaledObject nor a HorizontalPodAutoscaler: choose another overlay"
     )
 
 
@@ -98,24 +96,24 @@ def read_life(objects: Sequence[Manifest], container: str = "triton") -> ServerL
                     pre_stop=tuple(one["lifecycle"]["preStop"]["exec"]["command"]),
                     grace_s=float(pod.get("terminationGracePeriodSeconds", 30)),
                 )
-    raise ManifestError(f"A Deployment with a container {container} must be there, and is not.")
+    raise ManifestError(f"no Deployment has a container {container}: choose another overlay")
 
 
 def _scaled_object(spec: Manifest) -> tuple[Scaling, Trigger]:
     behavior = spec.get("advanced", {}).get("horizontalPodAutoscalerConfig", {}).get("behavior", {})
     triggers = [one for one in spec["triggers"] if one["type"] == "prometheus"]
     if len(triggers) != 1 or triggers[0].get("metricType", "AverageValue") != "AverageValue":
-        raise ManifestError("The ScaledObject must have one prometheus trigger of AverageValue.")
-    told = triggers[0]["metadata"]
+        raise ManifestError("the ScaledObject must have one prometheus trigger, of AverageValue")
+    block = triggers[0]["metadata"]
     scaling = _scaling(spec.get("minReplicaCount", 0), spec.get("maxReplicaCount", 100), behavior)
-    return scaling, Trigger(told["query"], float(told["threshold"]))
+    return scaling, Trigger(block["query"], float(block["threshold"]))
 
 
 def _autoscaler(spec: Manifest) -> tuple[Scaling, Trigger]:
     external = spec["metrics"][0]["external"]
     target = external["target"]
     if target["type"] != "AverageValue":
-        raise ManifestError("The autoscaler's metric must have a target of AverageValue.")
+        raise ManifestError("the autoscaler's metric must have a target of type AverageValue")
     scaling = _scaling(spec.get("minReplicas", 1), spec["maxReplicas"], spec.get("behavior", {}))
     return scaling, Trigger(external["metric"]["name"], _quantity(target["averageValue"]))
 
@@ -125,27 +123,25 @@ def _scaling(minimum: int, maximum: int, behavior: Manifest) -> Scaling:
     return Scaling(minimum, maximum, up, _rules(behavior.get("scaleDown", {}), DEFAULT_DOWN))
 
 
-def _rules(told: Manifest, default: Rules) -> Rules:
+def _rules(block: Manifest, default: Rules) -> Rules:
     policies = tuple(
         Policy(one["type"], int(one["value"]), float(one["periodSeconds"]))
-        for one in told.get("policies", ())
+        for one in block.get("policies", ())
     )
     return Rules(
         policies or default.policies,
-        float(told.get("stabilizationWindowSeconds", default.window_s)),
-        told.get("selectPolicy", default.select),
-        float(told.get("tolerance", default.tolerance)),
+        float(block.get("stabilizationWindowSeconds", default.window_s)),
+        block.get("selectPolicy", default.select),
+        float(block.get("tolerance", default.tolerance)),
     )
 
 
-def _probe(told: Manifest) -> Probe:
+def _probe(block: Manifest) -> Probe:
     return Probe(
-        told.get("httpGet", {}).get("path", ""),
-        tuple(told.get("exec", {}).get("command", ())),
-        float(told.get("periodSeconds", 10)),
-        float(told.get("timeoutSeconds", 1)),
-        int(told.get("failureThreshold", 3)),
-        int(told.get("successThreshold", 1)),
+        block["httpGet"]["path"],
+        float(block.get("periodSeconds", 10)),
+        float(block.get("timeoutSeconds", 1)),
+        int(block.get("failureThreshold", 3)),
     )
 
 

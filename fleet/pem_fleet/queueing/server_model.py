@@ -1,54 +1,69 @@
-"""One server, image by image: queues, batches and processes as events on SimPy's clock.
+"""One server, image by image: queues, batches and processes as events on a simulated clock.
 
 Each step is Triton's dynamic batcher: a batch goes to a free process when it is full or its oldest
-image has waited for the queue delay; a full queue refuses, and what waited too long is refused.
+image has waited for the queue delay; a full queue refuses, and so does one after its time-out.
 
-A queue with a policy is another batcher, as in Triton's dynamic_batch_scheduler.cc: when it looks
+A queue with a policy has another batcher, as in Triton's dynamic_batch_scheduler.cc: when it looks
 at images while no process is free, it stays there until one is, and nothing enters the queue
 meanwhile; when it finds none, it sleeps until an arrival finds a process free, or half a second.
 
-Not modelled: steps of one server taking each other's cores.
+Not modelled: steps of one server competing for its cores.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-import simpy
-
-from pem_fleet.steps import Step
-
-Ticks = Generator[simpy.Event, None, None]  # what SimPy runs as a process
+from pem_fleet.queueing.served_steps import Step
 
 SLEEP_S = 0.5  # of the batcher of a queue with a policy, unless it is woken
 
 
+class Clock:
+    """Simulated seconds: runs callbacks in the order of their times."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._number = itertools.count()  # keeps the order of equal times
+
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        """Call `act` in so many seconds."""
+        heapq.heappush(self._events, (self.now + seconds, next(self._number), act))
+
+    def run(self, until: float) -> None:
+        """Run all events before this time."""
+        while self._events and self._events[0][0] < until:
+            self.now, _, act = heapq.heappop(self._events)
+            act()
+        self.now = until
+
+
 @dataclass
 class Counters:
-    """What has happened since the start; images, or seconds summed over images or processes."""
+    """Images, or seconds summed over images, since the start."""
 
-    offered: float = 0
-    accepted: float = 0  # answered by the first step: Triton's own count of what was offered
-    answered: float = 0
-    refused: float = 0
-    missed: float = 0  # answered too late, or refused
-    queue_s: float = 0.0  # of pem_network, as the public formulas use it
-    compute_s: float = 0.0  # the same, charged to every image of a batch, as Triton does
-    batches: float = 0
-    batched: float = 0  # images in them
-    busy_s: float = 0.0
+    offered: int = 0
+    answered: int = 0
+    refused: int = 0
+    queue_s: float = 0.0  # before pem_network
+    compute_s: float = 0.0  # of pem_network, charged to every image of a batch, as Triton does
+    batches: int = 0
+    batched: int = 0  # images in them
 
-    def add(self, other: Counters) -> None:
-        """Add what another saw."""
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+    @property
+    def mean_batch(self) -> float:
+        """Images in a batch of the network."""
+        return self.batched / max(self.batches, 1)
 
 
 @dataclass(slots=True)
-class Image:
-    """One request. `arrived`: at the server; `queued`: at the step where it is now."""
+class QueuedImage:
+    """One request. `arrived`: at the server; `queued`: at its present step."""
 
     arrived: float
     queued: float = 0.0
@@ -59,21 +74,21 @@ class StepQueue:
 
     def __init__(
         self,
-        clock: simpy.Environment,
+        clock: Clock,
         step: Step,
-        done: Callable[[list[Image]], None],
-        refuse: Callable[[Image], None],
-        started: Callable[[list[Image], float], None] | None = None,
+        done: Callable[[list[QueuedImage]], None],
+        refuse: Callable[[QueuedImage], None],
+        started: Callable[[list[QueuedImage], float], None] | None = None,
     ) -> None:
-        self.waiting: deque[Image] = deque()
+        self.waiting: deque[QueuedImage] = deque()
         self._clock, self._step = clock, step
         self._done, self._refuse, self._started = done, refuse, started
         self._free = step.processes
         self._timer_at = float("inf")
-        self._held_up = False  # the batcher of a queue with a policy waits for a free process
-        self._outside: deque[Image] = deque()  # who came meanwhile
+        self._held_up = False  # its batcher, of a queue with a policy, waits for a process
+        self._outside: deque[QueuedImage] = deque()  # arrived meanwhile
 
-    def put(self, image: Image) -> None:
+    def put(self, image: QueuedImage) -> None:
         """Take an image, or refuse it where the queue is full."""
         if self._held_up:
             self._outside.append(image)
@@ -111,14 +126,14 @@ class StepQueue:
         while limit and self.waiting and self._clock.now - self.waiting[0].queued > limit:
             self._refuse(self.waiting.popleft())
 
-    def _start(self, batch: list[Image]) -> None:
+    def _start(self, batch: list[QueuedImage]) -> None:
         self._free -= 1
         seconds = self._step.cost.seconds(len(batch))
         if self._started:
             self._started(batch, seconds)
-        self._after(seconds, lambda: self._end(batch))
+        self._clock.after(seconds, lambda: self._end(batch))
 
-    def _end(self, batch: list[Image]) -> None:
+    def _end(self, batch: list[QueuedImage]) -> None:
         self._free += 1
         self._done(batch)
         if self._step.prefetches or self._held_up:
@@ -128,17 +143,12 @@ class StepQueue:
         """Set the timer anew."""
         if at != self._timer_at:
             self._timer_at = at
-            self._after(at - self._clock.now, lambda: self._on_timer(at))
+            self._clock.after(at - self._clock.now, lambda: self._on_timer(at))
 
     def _on_timer(self, at: float) -> None:
         if at == self._timer_at:
             self._timer_at = float("inf")
             self._dispatch()
-
-    def _after(self, seconds: float, act: Callable[[], None]) -> None:
-        event = self._clock.timeout(seconds)
-        assert event.callbacks is not None
-        event.callbacks.append(lambda _: act())
 
 
 class Server:
@@ -146,14 +156,13 @@ class Server:
 
     def __init__(
         self,
-        clock: simpy.Environment,
+        clock: Clock,
         steps: Sequence[Step],
-        goal_s: float,
         overhead_s: float = 0.0,
     ) -> None:
         self.counters = Counters()
         self.latencies: list[float] = []  # seconds, of what was answered
-        self._clock, self._goal_s, self._overhead_s = clock, goal_s, overhead_s
+        self._clock, self._overhead_s = clock, overhead_s
         self._queues: list[StepQueue] = []
         for place, step in enumerate(steps):
             note = self._note_batch if step.name == "pem_network" else None
@@ -168,20 +177,17 @@ class Server:
         """Take an image now, unless too many decoded ones wait for the network."""
         self.counters.offered += 1
         if self._admission and len(self._network.waiting) >= self._admission:
-            self.counters.accepted += 1  # to Triton, the first step answered: it said no itself
-            self._count_refused(Image(self._clock.now))
+            self.counters.refused += 1
         else:
-            self._queues[0].put(Image(self._clock.now))
+            self._queues[0].put(QueuedImage(self._clock.now))
 
     @property
     def pending(self) -> int:
         """Images that wait in any step."""
         return sum(len(queue.waiting) for queue in self._queues)
 
-    def _forward(self, place: int) -> Callable[[list[Image]], None]:
-        def done(batch: list[Image]) -> None:
-            if place == 0:
-                self.counters.accepted += len(batch)
+    def _forward(self, place: int) -> Callable[[list[QueuedImage]], None]:
+        def done(batch: list[QueuedImage]) -> None:
             for image in batch:
                 if place + 1 < len(self._queues):
                     self._queues[place + 1].put(image)
@@ -190,20 +196,16 @@ class Server:
 
         return done
 
-    def _note_batch(self, batch: list[Image], seconds: float) -> None:
+    def _note_batch(self, batch: list[QueuedImage], seconds: float) -> None:
         counters = self.counters
         counters.batches += 1
         counters.batched += len(batch)
-        counters.busy_s += seconds
         counters.compute_s += seconds * len(batch)
         counters.queue_s += sum(self._clock.now - image.queued for image in batch)
 
-    def _count_answered(self, image: Image) -> None:
-        latency = self._clock.now - image.arrived + self._overhead_s
-        self.latencies.append(latency)
+    def _count_answered(self, image: QueuedImage) -> None:
+        self.latencies.append(self._clock.now - image.arrived + self._overhead_s)
         self.counters.answered += 1
-        self.counters.missed += latency > self._goal_s
 
-    def _count_refused(self, image: Image) -> None:
+    def _count_refused(self, _: QueuedImage) -> None:
         self.counters.refused += 1
-        self.counters.missed += 1

@@ -1,25 +1,25 @@
-"""What a fleet test saw, and what must be true of it."""
+"""What a fleet test recorded, and what must hold of it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from pem_fleet.load import ANSWERED, REFUSED, Request
+from pem_fleet.rehearsal.replayed_load import ANSWERED, REFUSED, Request
 
 RECOVERED_AFTER = 0.6  # of the high load: by then the servers it needs are to be there
 
 
-@dataclass(frozen=True)
-class Sight:
+class Sample(NamedTuple):
     """What the loop saw at one sync; `at` in seconds from the first image."""
 
     at: float
     demand: float | None
-    asked: int
+    desired: int
     ready: int
     starting: int
     draining: int
@@ -38,8 +38,8 @@ class Plan:
 
     def needs(self, step: int) -> int:
         """Servers that the load of a step needs, within the bounds."""
-        wanted = math.ceil(self.steps[step][1] / self.threshold)
-        return min(max(wanted, self.least), self.most)
+        needed = math.ceil(self.steps[step][1] / self.threshold)
+        return min(max(needed, self.least), self.most)
 
     def span(self, step: int) -> tuple[float, float]:
         """When a step begins and ends."""
@@ -54,33 +54,29 @@ def p95(requests: Sequence[Request], begin: float, end: float) -> float | None:
 
 
 def problems(
-    plan: Plan, sights: Sequence[Sight], requests: Sequence[Request], drains: Sequence[str]
+    plan: Plan, samples: Sequence[Sample], requests: Sequence[Request], drains: Sequence[str]
 ) -> list[str]:
     """Return one sentence for each thing that must hold and does not, best none."""
     return [
-        *_unfollowed(plan, sights),
+        *_unfollowed(plan, samples),
         *_unrecovered(plan, requests),
         *_lost(plan, requests),
         *_undrained(drains),
     ]
 
 
-def _unfollowed(plan: Plan, sights: Sequence[Sight]) -> list[str]:
+def _unfollowed(plan: Plan, samples: Sequence[Sample]) -> list[str]:
     """Servers must rise to what the high load needs, within it, and come back after it."""
     found = []
     begin, end = plan.span(1)
-    highest = max((s.ready for s in sights if begin <= s.at < end), default=0)
+    highest = max((s.ready for s in samples if begin <= s.at < end), default=0)
     if highest < plan.needs(1):
-        found.append(
-            f"{plan.needs(1)} servers were needed under the high load, {highest} were ready."
-        )
-    if sights and sights[-1].asked > plan.needs(2):
-        found.append(
-            f"{plan.needs(2)} servers were enough at the end, {sights[-1].asked} were left."
-        )
-    blind = sum(sight.demand is None for sight in sights)
-    if blind > len(sights) / 10:
-        found.append(f"{blind} of {len(sights)} queries of the demand were without an answer.")
+        found.append(f"the high load needs {plan.needs(1)} server(s), {highest} were ready")
+    if samples and samples[-1].desired > plan.needs(2):
+        found.append(f"the end needs {plan.needs(2)} server(s), {samples[-1].desired} were left")
+    blind = sum(sample.demand is None for sample in samples)
+    if blind > len(samples) / 10:
+        found.append(f"{blind} of {len(samples)} queries of the demand had no answer")
     return found
 
 
@@ -94,8 +90,8 @@ def _unrecovered(plan: Plan, requests: Sequence[Request]) -> list[str]:
     ):
         seen = p95(requests, since, until)
         if seen is None or seen > plan.goal_s:
-            told = "nothing was answered" if seen is None else f"p95 was {seen:.2f} s"
-            found.append(f"p95 must be within {plan.goal_s:g} s {name}, and {told}.")
+            shown = "nothing was answered" if seen is None else f"p95 was {seen:.2f} s"
+            found.append(f"p95 must be within {plan.goal_s:g} s {name}: {shown}")
     return found
 
 
@@ -104,16 +100,14 @@ def _lost(plan: Plan, requests: Sequence[Request]) -> list[str]:
     ends = [request.outcome for request in requests]
     found = []
     if len(ends) != plan.sent:
-        found.append(f"{plan.sent} images were to be sent, {len(ends)} are accounted for.")
+        found.append(f"{len(ends)} of {plan.sent} planned images are accounted for")
     lost = sorted({end for end in ends if end not in (ANSWERED, REFUSED)})
     for outcome in lost:
-        found.append(f"{ends.count(outcome)} images ended as {outcome}: none may be lost.")
+        found.append(f"{ends.count(outcome)} image(s) ended as {outcome}: none may be lost")
     return found
 
 
 def _undrained(drains: Sequence[str]) -> list[str]:
     if not drains:
-        return ["No server was drained: the test shows nothing about it."]
-    return [
-        f"A drain ended with {one!r}, not idle." for one in drains if not one.startswith("idle")
-    ]
+        return ["no server was drained, so the drain is untested"]
+    return [f"a drain ended with {one!r}, not idle" for one in drains if not one.startswith("idle")]

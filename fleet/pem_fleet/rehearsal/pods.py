@@ -1,9 +1,9 @@
 """Real servers in the place of pods: probes, hook and grace are the manifest's.
 
-A pod's life is a thread: start tritonserver, ask the startup probe until it says yes, then the
-readiness probe at its period; open the proxy's slot while it says yes. Told to end, it does what a
-kubelet and the endpoints do at the same moment: run the preStop hook, and close the slot a while
-later, as DNS remembers a server for some time. After the hook comes SIGTERM.
+A pod's life is a thread: start tritonserver, run the startup probe until it succeeds, then the
+readiness probe at its period; keep the slot of HAProxy open while it succeeds. At its end it does
+what kubelet and endpoints do at the same moment: run the preStop hook, and close the slot later, as
+DNS caches a server for some time. After the hook comes SIGTERM.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import http.client
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from pem_fleet.manifests import Probe, ServerLife
-from pem_fleet.proxy import Proxy, Slot
+from pem_fleet.rehearsal.cluster_manifests import Probe, ServerLife
+from pem_fleet.rehearsal.haproxy import HAProxy, Slot
 from pem_server import TritonServer
 from pem_server.ports import LOOPBACK
 
@@ -27,27 +26,26 @@ DNS_S = 30.0  # how long a removed server's name may be remembered, as deploy/ba
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class PodContext:
     """What pods share."""
 
     life: ServerLife
-    proxy: Proxy
+    proxy: HAProxy
     repository: Path
     hooks: Path
-    factor: float  # divides waiting for DNS
+    time_scale: float  # divides the wait for DNS
 
 
 class Pod:
     """One server in one slot."""
 
-    def __init__(self, number: int, slot: Slot, around: Surroundings) -> None:
+    def __init__(self, number: int, slot: Slot, around: PodContext) -> None:
         self.number, self.slot = number, slot
         self.state = "starting"  # then ready, draining, gone
-        self.start_s = 0.0  # from the start to readiness
-        self.drained = ""  # what the hook said
+        self.drained = ""  # output of the hook
         self.error: Exception | None = None
         self._around = around
-        self._told_to_end = threading.Event()
+        self._should_end = threading.Event()
         self._server = TritonServer(
             around.repository,
             http_port=slot.http,
@@ -59,16 +57,16 @@ class Pod:
 
     def end(self) -> None:
         """Let it drain and stop; returns at once."""
-        self._told_to_end.set()
+        self._should_end.set()
 
     @property
     def is_ending(self) -> bool:
-        """Whether it was told to end."""
-        return self._told_to_end.is_set()
+        """Whether its end was requested."""
+        return self._should_end.is_set()
 
     def kill(self) -> None:
         """Stop at once, whatever it has in hand."""
-        self._told_to_end.set()
+        self._should_end.set()
         self._server.kill()
         self._thread.join(timeout=30.0)
 
@@ -77,47 +75,45 @@ class Pod:
             self._start()
             self._serve()
             self._leave()
-        except Exception as error:  # told by whoever looks after the pods
+        except Exception as error:  # Pods.resize raises it
             self.error = error
             self._server.kill()
         finally:
             self.state = "gone"
 
     def _start(self) -> None:
-        began = time.monotonic()
         self._server.start()
         probe = self._around.life.startup
         for _ in range(probe.failures):
-            if self._told_to_end.is_set() or asks(probe, self.slot.http):
+            if self._should_end.is_set() or probe_succeeds(probe, self.slot.http):
                 break
             if not self._server.is_running():
                 self._server.wait()  # raises, with the reason
-            self._told_to_end.wait(probe.period_s)
+            self._should_end.wait(probe.period_s)
         else:
             raise RuntimeError(
                 f"Server {self.number + 1} did not become ready in its startup probe's time."
             )
-        self.start_s = time.monotonic() - began
 
     def _serve(self) -> None:
         probe = self._around.life.readiness
-        failures = probe.failures  # not ready until it was asked
-        while not self._told_to_end.is_set():
-            failures = 0 if asks(probe, self.slot.http) else failures + 1
-            self._show(failures < probe.failures)
-            self._told_to_end.wait(probe.period_s)
+        failures = probe.failures  # not ready before the first success
+        while not self._should_end.is_set():
+            failures = 0 if probe_succeeds(probe, self.slot.http) else failures + 1
+            self._route(failures < probe.failures)
+            self._should_end.wait(probe.period_s)
 
-    def _show(self, is_ready: bool) -> None:
-        wanted = "ready" if is_ready else "unready"
-        if wanted != self.state:
+    def _route(self, is_ready: bool) -> None:
+        state = "ready" if is_ready else "unready"
+        if state != self.state:
             (self._around.proxy.open if is_ready else self._around.proxy.close)(self.number)
-            self.state = wanted
+            self.state = state
 
     def _leave(self) -> None:
         was_serving = self.state == "ready"
         self.state = "draining"
         close = threading.Timer(
-            DNS_S / self._around.factor, self._around.proxy.close, [self.number]
+            DNS_S / self._around.time_scale, self._around.proxy.close, [self.number]
         )
         close.start()
         if was_serving:
@@ -129,14 +125,14 @@ class Pod:
     def _run_hook(self) -> str:
         around = self._around
         metrics = f"http://{LOOPBACK}:{self.slot.metrics}/metrics"
-        command = localised(around.life.pre_stop, around.hooks, metrics, around.factor)
+        command = local_hook(around.life.pre_stop, around.hooks, metrics, around.time_scale)
         ended = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=around.life.grace_s
         )
         return ended.stderr.strip() or f"exit code {ended.returncode}"
 
 
-def localised(command: Sequence[str], hooks: Path, metrics: str, factor: float) -> list[str]:
+def local_hook(command: Sequence[str], hooks: Path, metrics: str, time_scale: float) -> list[str]:
     """Return a hook's command for a server of this machine.
 
     The interpreter, the script and the address are this machine's; `--settle`, which waits for DNS,
@@ -146,14 +142,14 @@ def localised(command: Sequence[str], hooks: Path, metrics: str, factor: float) 
     for option in command[2:]:
         name, _, value = option.partition("=")
         if name == "--settle":
-            local.append(f"{name}={float(value) / factor:g}")
+            local.append(f"{name}={float(value) / time_scale:g}")
         elif name != "--metrics":
             local.append(option)
     return local
 
 
-def asks(probe: Probe, port: int) -> bool:
-    """Ask an HTTP probe once, as a kubelet does: 200 to 399 is a yes."""
+def probe_succeeds(probe: Probe, port: int) -> bool:
+    """Run an HTTP probe once, as a kubelet does: 200 to 399 is a success."""
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=probe.timeout_s)
     with closing(connection):
         try:
@@ -164,12 +160,12 @@ def asks(probe: Probe, port: int) -> bool:
 
 
 class Pods:
-    """As many servers as are asked for, in a fixed number of slots."""
+    """The requested number of servers, in a fixed number of slots."""
 
     def __init__(
         self,
         slots: Sequence[Slot],
-        around: Surroundings,
+        around: PodContext,
         scrape: Callable[[Sequence[int]], None],
     ) -> None:
         self.past: list[Pod] = []
@@ -205,12 +201,6 @@ class Pods:
             pod.kill()
 
     @property
-    def start_s(self) -> float:
-        """Mean seconds that servers took to start."""
-        times = [pod.start_s for pod in self._pods + self.past if pod.start_s]
-        return sum(times) / len(times) if times else 0.0
-
-    @property
     def drains(self) -> list[str]:
-        """What the hooks said of the servers that ended."""
+        """The output of the hooks of the servers that ended."""
         return [pod.drained for pod in self._pods + self.past if pod.drained]

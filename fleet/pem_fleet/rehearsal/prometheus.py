@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pem_fleet.processes import running, wait_until
+from pem_fleet.rehearsal.programs import running, wait_until
 from pem_server.ports import LOOPBACK
 
 SHORTEST_SCRAPE_S = 1.0
@@ -20,25 +21,25 @@ WINDOW = re.compile(r"\[(\d+)([smh])\]")
 INTERVAL = re.compile(r"(?m)^(\s*\w*(?:interval|timeout): *)(\d+)([smh])\b")
 
 
-def quickened_interval(seconds: float, factor: float) -> float:
+def scaled_interval(seconds: float, time_scale: float) -> float:
     """Return a time between scrapes or evaluations, divided but not below a second."""
-    return max(seconds / factor, min(seconds, SHORTEST_SCRAPE_S))
+    return max(seconds / time_scale, min(seconds, SHORTEST_SCRAPE_S))
 
 
-def quickened_window(seconds: float, factor: float) -> float:
+def scaled_window(seconds: float, time_scale: float) -> float:
     """Return the window of a rate, divided but with some scrapes in it."""
-    return max(seconds / factor, min(seconds, SHORTEST_SCRAPE_S * SCRAPES_A_WINDOW))
+    return max(seconds / time_scale, min(seconds, SHORTEST_SCRAPE_S * SCRAPES_A_WINDOW))
 
 
-def quicken(text: str, factor: float) -> str:
+def scale_times(text: str, time_scale: float) -> str:
     """Divide the windows and intervals in a configuration or a rule file of Prometheus."""
 
     def window(found: re.Match[str]) -> str:
-        seconds = quickened_window(float(found[1]) * UNITS[found[2]], factor)
+        seconds = scaled_window(float(found[1]) * UNITS[found[2]], time_scale)
         return f"[{_milliseconds(seconds)}]"
 
     def interval(found: re.Match[str]) -> str:
-        seconds = quickened_interval(float(found[2]) * UNITS[found[3]], factor)
+        seconds = scaled_interval(float(found[2]) * UNITS[found[3]], time_scale)
         return f"{found[1]}{_milliseconds(seconds)}"
 
     return INTERVAL.sub(interval, WINDOW.sub(window, text))
@@ -52,27 +53,22 @@ class Prometheus:
         self._targets = targets
 
     def scrape(self, metrics_ports: Sequence[int]) -> None:
-        """From now on, ask the servers at these ports."""
+        """From now on, scrape the servers at these ports."""
         addresses = [f"{LOOPBACK}:{port}" for port in metrics_ports]
         unfinished = self._targets.with_suffix(".unfinished")
         unfinished.write_text(json.dumps([{"targets": addresses}]))  # JSON is YAML
         unfinished.replace(self._targets)
 
     def value(self, query: str) -> float | None:
-        """Return the one number that a query gives; None when there is none, or no answer."""
-        found = self.values(query)
-        return next(iter(found.values())) if len(found) == 1 else None
-
-    def values(self, query: str) -> dict[str, float]:
-        """Return the numbers of a query by the label `model` (empty where there is none)."""
+        """The one number that a query gives; None when there is none, or no answer."""
         address = f"{self._url}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
         try:
             with urllib.request.urlopen(address, timeout=5.0) as answer:
                 result = json.load(answer)["data"]["result"]
         except OSError:
-            return {}
-        numbers = {one["metric"].get("model", ""): float(one["value"][1]) for one in result}
-        return {model: number for model, number in numbers.items() if number == number}
+            return None
+        number = float(result[0]["value"][1]) if len(result) == 1 else math.nan
+        return None if math.isnan(number) else number
 
     def is_ready(self) -> bool:
         """Whether it answers queries."""
@@ -85,12 +81,12 @@ class Prometheus:
 
 @contextlib.contextmanager
 def prometheus(
-    source: Path, port: int, factor: float, folder: Path, log: Path
+    source: Path, port: int, time_scale: float, folder: Path, log: Path
 ) -> Iterator[Prometheus]:
     """Run Prometheus with prometheus.yml and rules.yml of `source`, its times divided."""
     (folder / "targets").mkdir()
     for name in ("prometheus.yml", "rules.yml"):
-        (folder / name).write_text(quicken((source / name).read_text(), factor))
+        (folder / name).write_text(scale_times((source / name).read_text(), time_scale))
     command = [
         "prometheus",
         f"--config.file={folder / 'prometheus.yml'}",

@@ -1,7 +1,7 @@
-"""The steps of one server as the simulation sees them: what their config.pbtxt says, and times.
+"""The steps of one server for the simulation: their config.pbtxt, and times.
 
-Batching, queue limits and processes come from the repository itself, so that the simulation cannot
-describe another server than the one that runs. Times are measurements or, for the T4, assumptions.
+Batching, queue limits and processes come from the repository itself, so that the simulation
+describes the server that runs. Times are measurements or, for the T4, assumptions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-PATH = ("pem_preprocess", "pem_network", "pem_postprocess")  # pem_render only runs when asked for
+from pem_server.model_config import read_model_config
+
+PATH = ("pem_preprocess", "pem_network", "pem_postprocess")  # pem_render runs only on request
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Step:
 
     @property
     def most(self) -> float:
-        """Images a second in full batches, at most."""
+        """Images a second in full batches, the maximum."""
         return self.processes * self.max_batch / self.cost.seconds(self.max_batch)
 
 
@@ -71,11 +73,11 @@ def read_steps(
 ) -> tuple[Step, ...]:
     """Read the steps of an image's path; `config_name` picks configs/NAME.pbtxt where it is.
 
-    With `batching` the network batches even where its configuration does not: as the stand-in does.
+    With `batching` the network batches whatever its configuration says, as the stub network does.
     """
     missing = [name for name in PATH if name not in costs]
     if missing:
-        raise ValueError(f"Every step needs a time, and there is none for {', '.join(missing)}.")
+        raise ValueError(f"every step needs a cost: none for {', '.join(missing)}")
     return tuple(
         _read(repository / name, config_name, costs[name], batching and name == "pem_network")
         for name in PATH
@@ -88,12 +90,7 @@ def with_costs(steps: Sequence[Step], costs: Mapping[str, Cost]) -> tuple[Step, 
 
 
 def _read(model: Path, config_name: str | None, cost: Cost, batching: bool) -> Step:
-    from google.protobuf import text_format
-    from tritonclient.grpc import model_config_pb2
-
-    other = model / "configs" / f"{config_name}.pbtxt"
-    path = other if config_name and other.is_file() else model / "config.pbtxt"
-    config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+    config = read_model_config(model, config_name)
     batcher = config.dynamic_batching
     queue = batcher.default_queue_policy
     batches = batching or config.HasField("dynamic_batching")

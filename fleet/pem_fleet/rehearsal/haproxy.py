@@ -1,9 +1,8 @@
 """The HAProxy of deploy/, in front of servers on this machine.
 
-Its file is used as it is but for ports and servers. In a cluster the servers come from DNS and all
-have the same ports; here every slot is written down with its own, closed at first. What DNS does
-there, the runtime socket does here: a slot opens when its server is ready and closes some time
-after its end was decided.
+Its file is used as it is except for ports and servers. In a cluster the servers come from DNS and
+share their ports; here every slot has its own, closed at first. The runtime socket takes the place
+of DNS: a slot opens when its server is ready and closes some time after its end was decided.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pem_fleet.processes import ProgramError, running, wait_until
+from pem_fleet.rehearsal.programs import ProgramError, running, wait_until
 from pem_server.ports import LOOPBACK, is_taken
 
 TEMPLATE = re.compile(r"^( *)server-template (\w+) .*\$\{PEM_(GRPC|HTTP)\b.*$", re.MULTILINE)
@@ -32,7 +31,7 @@ class Slot(NamedTuple):
     metrics: int
 
 
-class Front(NamedTuple):
+class Frontend(NamedTuple):
     """The ports where clients come in."""
 
     http: int
@@ -40,7 +39,7 @@ class Front(NamedTuple):
     metrics: int
 
 
-def fill(config: str, slots: Sequence[Slot], front: Front) -> str:
+def fill(config: str, slots: Sequence[Slot], front: Frontend) -> str:
     """Return the configuration with the slots in place of the templates."""
 
     def servers(found: re.Match[str]) -> str:
@@ -58,66 +57,62 @@ def fill(config: str, slots: Sequence[Slot], front: Front) -> str:
     if (templates, checks, binds) != (2, 1, 3):
         raise ProgramError(
             "haproxy.cfg must have 2 server-template lines, 1 check with PEM_HTTP and 3 binds with "
-            f"PEM_BIND, and has {templates}, {checks} and {binds}: adapt pem_fleet/proxy.py."
+            f"PEM_BIND, got {templates}, {checks} and {binds}: adapt {__name__}"
         )
     return filled
 
 
-class Proxy:
+class HAProxy:
     """A HAProxy that runs."""
 
-    def __init__(self, runtime: Path, front: Front) -> None:
+    def __init__(self, runtime: Path, front: Frontend) -> None:
         self.front = front
         self._runtime = runtime
 
     def open(self, slot: int) -> None:
-        """Let requests go to this slot, counted from 0."""
+        """Route requests to this slot, counted from 0."""
         self._set(slot, "ready")
 
     def close(self, slot: int) -> None:
-        """Send nothing new there; what it has, it finishes."""
+        """Route no new requests there; those in flight finish."""
         self._set(slot, "drain")
 
     def shut(self, slot: int) -> None:
-        """Stop asking it how it is."""
+        """Stop its health checks."""
         self._set(slot, "maint")
 
     def _set(self, slot: int, state: str) -> None:
         for backend in BACKENDS:
-            answer = ask(self._runtime, f"set server {backend}/server{slot + 1} state {state}")
+            answer = send_command(
+                self._runtime, f"set server {backend}/server{slot + 1} state {state}"
+            )
             if answer.strip():
-                raise ProgramError(f"HAProxy does not set slot {slot + 1} to {state}: {answer}")
+                raise ProgramError(f"HAProxy refused to set slot {slot + 1} to {state}: {answer}")
 
 
 @contextlib.contextmanager
-def proxy(
-    config: Path, slots: Sequence[Slot], front: Front, folder: Path, log: Path
-) -> Iterator[Proxy]:
+def haproxy(
+    config: Path, slots: Sequence[Slot], front: Frontend, folder: Path, log: Path
+) -> Iterator[HAProxy]:
     """Run HAProxy for the length of a block."""
     runtime = folder / "haproxy.sock"
     (folder / "haproxy.cfg").write_text(fill(config.read_text(), slots, front))
     (folder / "runtime.cfg").write_text(
         f"global\n    stats socket {runtime} mode 600 level admin\n"
     )
-    command = [
-        "haproxy",
-        "-db",
-        "-f",
-        str(folder / "haproxy.cfg"),
-        "-f",
-        str(folder / "runtime.cfg"),
-    ]
+    files = ("-f", str(folder / "haproxy.cfg"), "-f", str(folder / "runtime.cfg"))
+    command = ["haproxy", "-db", *files]
     with running(command, log) as program:
         wait_until(lambda: is_taken(front.grpc), program, log, "HAProxy")
-        yield Proxy(runtime, front)
+        yield HAProxy(runtime, front)
 
 
-def ask(runtime: Path, order: str) -> str:
-    """Send one order to the runtime socket and return the answer."""
+def send_command(runtime: Path, command: str) -> str:
+    """Send one command to the runtime socket and return the answer."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(5.0)
         connection.connect(str(runtime))
-        connection.sendall(f"{order}\n".encode())
+        connection.sendall(f"{command}\n".encode())
         parts = []
         while part := connection.recv(65536):
             parts.append(part)

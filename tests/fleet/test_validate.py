@@ -1,15 +1,13 @@
-"""The comparison of simulation and measurement, on reports that the simulation itself made."""
+"""The comparison with a measured ladder, on reports that the simulation itself made."""
 
 import json
-from dataclasses import asdict, replace
 
 import pytest
 
-from pem_fleet import capacity, check
-from pem_fleet.autoscaler import DEFAULT_DOWN, DEFAULT_UP, Scaling, quickened
-from pem_fleet.capacity import Goal
-from pem_fleet.check import CheckError, check_knee, check_replicas, fitted
-from pem_fleet.steps import Cost, read_steps, with_costs
+from pem_fleet import cli
+from pem_fleet.queueing.knee import Goal, find_knee, run
+from pem_fleet.queueing.served_steps import Cost, read_steps, with_costs
+from pem_fleet.queueing.validate import check_knee, fitted, validate
 
 COSTS = {
     "pem_preprocess": Cost(0.0, 0.005),
@@ -27,14 +25,14 @@ def steps(root):
 
 def rung(steps, rate):
     """What a load test tells of one step, as its report does."""
-    seen = capacity.run(steps, rate, 1.0, images=3000, overhead_s=OVERHEAD_S)
+    seen = run(steps, rate, images=3000, overhead_s=OVERHEAD_S)
     counters = seen.counters
     server = {
         name: {"batch": 1.0, "compute_ms": 1e3 * COSTS[name].seconds(1)}
         for name in ("pem_preprocess", "pem_postprocess")
     }
     server["pem_network"] = {
-        "batch": counters.batched / counters.batches,
+        "batch": counters.mean_batch,
         "compute_ms": 1e3 * counters.compute_s / counters.batched,
     }
     return {"rate": rate, "p50_ms": 1e3 * seen.quantile(0.5), "server": server}
@@ -44,7 +42,7 @@ def rung(steps, rate):
 def ladder(steps):
     """A load test's report whose server is the simulated one."""
     return {
-        "knee_images_per_second": capacity.knee(steps, GOAL, overhead_s=OVERHEAD_S),
+        "knee_images_per_second": find_knee(steps, GOAL, overhead_s=OVERHEAD_S),
         "settings": {
             "latency_goal": 800.0,
             "percentile": 99.0,
@@ -68,7 +66,7 @@ def test_a_server_like_the_simulated_one_agrees_and_another_does_not(root, ladde
     twice = {**ladder, "knee_images_per_second": 2 * ladder["knee_images_per_second"]}
     agrees, line = check_knee(twice, root / "model_repository", None)
     assert not agrees
-    assert "allowed 15%" in line
+    assert "15%" in line
 
 
 def test_broken_images_load_no_queue(root, ladder):
@@ -82,37 +80,17 @@ def test_broken_images_load_no_queue(root, ladder):
     assert not check_knee(blind, root / "model_repository", None)[0]
 
 
-def fleet_report():
-    scaling = quickened(Scaling(1, 4, DEFAULT_UP, replace(DEFAULT_DOWN, window_s=300.0)), 10.0)
-    return {
-        "load": [[20.0, 2.0], [60.0, 12.0], [80.0, 2.0]],
-        "threshold": 5.0,
-        "window_s": 6.0,
-        "scrape_s": 1.0,
-        "sync_s": 1.5,
-        "start_s": 5.0,
-        "seed": 1,
-        "costs": {name: [cost.fixed_s, cost.per_image_s] for name, cost in COSTS.items()},
-        "scaling": asdict(scaling),
-        "replicas": [],
-    }
-
-
-def test_the_replicas_of_a_fleet_test_are_compared_over_time(root):
-    told = json.loads(json.dumps(fleet_report()))
-    loop = check._replay(told, root / "model_repository")
-    asked = [moment.asked for moment in loop.timeline]
-    assert (min(asked), max(asked), asked[-1]) == (1, 3, 1)
-    told["replicas"] = [[moment.at, moment.asked] for moment in loop.timeline]
-    assert check_replicas(told, root / "model_repository")[0]
-    told["replicas"] = [[moment.at + 30.0, moment.asked] for moment in loop.timeline]
-    assert not check_replicas(told, root / "model_repository")[0]  # the same, half a minute late
-    told["replicas"] = [[0.0, 1]]
-    assert not check_replicas(told, root / "model_repository")[0]
-
-
 def test_a_result_without_a_knee_is_refused(tmp_path):
     path = tmp_path / "report.json"
     path.write_text(json.dumps({"knee_images_per_second": None, "steps": []}))
-    with pytest.raises(CheckError, match="--shape ladder"):
-        check.check(path, tmp_path, None)
+    with pytest.raises(ValueError, match="--shape ladder"):
+        validate(path, tmp_path, None)
+
+
+def test_the_command_tells_by_its_exit_code_whether_they_agree(ladder, tmp_path, capsys):
+    path = tmp_path / "report.json"
+    for factor, code in ((1, 0), (2, 1)):
+        measured = factor * ladder["knee_images_per_second"]
+        path.write_text(json.dumps({**ladder, "knee_images_per_second": measured}))
+        assert cli.main(["simulate", "--check", str(path)]) == code
+        assert f"measured {measured:.1f}" in capsys.readouterr().out

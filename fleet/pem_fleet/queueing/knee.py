@@ -1,4 +1,4 @@
-"""What one server can do, from the simulation of queueing.py: its knee, and its table of loads."""
+"""What one server can take, by simulation: one load, and the highest rate that meets a goal."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import simpy
 from numpy.typing import NDArray
 
-from pem_fleet.arrivals import constant, poisson
-from pem_fleet.queueing import Counters, Server, Ticks
-from pem_fleet.steps import Step
+from pem_fleet.queueing.served_steps import Step
+from pem_fleet.queueing.server_model import Clock, Counters, Server
+from pem_loadtest.arrivals import poisson
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Load:
     rate: float  # images a second, offered
     latencies: NDArray[np.float64]  # seconds, sorted
     counters: Counters
-    pending: float  # images that wait, on average
+    pending: float  # waiting images, on average
     seconds: float
 
     def quantile(self, share: float) -> float:
@@ -55,48 +54,47 @@ class Goal:
 def run(
     steps: Sequence[Step],
     rate: float,
-    goal_s: float,
     *,
     images: int = 4000,
     overhead_s: float = 0.0,
     seed: int = 0,
 ) -> Load:
-    """Send about so many images at a constant rate to one server and tell what happened."""
-    clock = simpy.Environment()
-    server = Server(clock, steps, goal_s, overhead_s)
+    """Send about this many images at a constant rate to one server."""
+    clock = Clock()
+    server = Server(clock, steps, overhead_s)
     seconds = images / rate
-    warm = seconds / 10
+    warm_up = seconds / 10
     waiting: list[int] = []
 
-    def send() -> Ticks:
-        random = np.random.default_rng(seed)
-        for at in poisson(constant(rate), rate, seconds, random):
-            yield clock.timeout(at - clock.now)
-            waiting.append(server.pending)  # Poisson arrivals see time averages
-            server.put()
+    def arrive() -> None:
+        waiting.append(server.pending)  # Poisson arrivals see time averages
+        server.put()
 
-    clock.process(send())
-    clock.run(until=warm)
+    for at in poisson(rate, seconds, seed):
+        clock.after(float(at), arrive)
+    clock.run(until=warm_up)
     server.counters = Counters()
     server.latencies.clear()
     waiting.clear()
     clock.run(until=seconds)
     pending = float(np.mean(waiting)) if waiting else 0.0
-    latencies = np.sort(np.array(server.latencies))
-    return Load(rate, latencies, server.counters, pending, seconds - warm)
+    return Load(
+        rate, np.sort(np.array(server.latencies)), server.counters, pending, seconds - warm_up
+    )
 
 
-def knee(steps: Sequence[Step], goal: Goal, *, overhead_s: float = 0.0, seed: int = 0) -> float:
-    """Return the highest rate, images a second, that meets the goal; 0 when none does."""
+def find_knee(
+    steps: Sequence[Step], goal: Goal, *, overhead_s: float = 0.0, seed: int = 0
+) -> float:
+    """The highest rate, images a second, that meets the goal; 0 when none does."""
 
     def is_met(rate: float) -> bool:
         # A p99 wants some thousand images.
-        return goal.is_met(
-            run(steps, rate, goal.seconds, images=12_000, overhead_s=overhead_s, seed=seed)
-        )
+        return goal.is_met(run(steps, rate, images=12_000, overhead_s=overhead_s, seed=seed))
 
     low, high = 0.0, 1.1 * min(step.most for step in steps)
-    while high - low > 0.01 * high:
+    lowest = high / 1000  # below it, the goal is out of reach
+    while high - low > 0.01 * high and high > lowest:
         middle = (low + high) / 2
         low, high = (middle, high) if is_met(middle) else (low, middle)
     return low

@@ -1,4 +1,4 @@
-"""The numbers of one fleet test: the manifests', made quicker, and those of its load."""
+"""The numbers of one fleet test: the manifests', on a shorter time scale, and its load's."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pem_fleet import capacity, manifests
-from pem_fleet.autoscaler import SYNC_S, Scaling, quickened
-from pem_fleet.manifests import Manifest, ServerLife, Trigger
-from pem_fleet.proxy import Front, Slot
-from pem_fleet.steps import Cost, read_steps
-from pem_fleet.timeline import Plan
+from pem_fleet.queueing.knee import Goal, find_knee
+from pem_fleet.queueing.served_steps import Cost, read_steps
+from pem_fleet.rehearsal import cluster_manifests as manifests
+from pem_fleet.rehearsal.autoscaler import SYNC_S, Scaling, scaled
+from pem_fleet.rehearsal.cluster_manifests import Manifest, ServerLife, Trigger
+from pem_fleet.rehearsal.haproxy import Frontend, Slot
+from pem_fleet.rehearsal.timeline import Plan
 from pem_server.ports import free_ports
 
 SHARES = (0.15, 0.3, 0.55)  # of the time: low, high, low again
@@ -27,29 +28,27 @@ class Setup:
     life: ServerLife
     plan: Plan
     cost: Cost
-    factor: float
+    time_scale: float
     seed: int
     slots: tuple[Slot, ...]
-    front: Front
+    front: Frontend
 
     @property
     def sync_s(self) -> float:
         """Seconds between two decisions."""
-        return SYNC_S / self.factor
+        return SYNC_S / self.time_scale
 
 
 def read_setup(options: argparse.Namespace) -> Setup:
-    """Return the manifests' numbers, made quicker, for a stand-in whose capacity is simulated."""
+    """The manifests' numbers on a shorter time scale; the stub network's capacity is simulated."""
     objects = manifests.render(options.manifests)
     scaling, trigger = manifests.read_scaling(objects)
     cost = Cost(options.cost[0] / 1e3, options.cost[1] / 1e3)
-    goal = capacity.Goal(options.goal / 1e3, 0.95)
+    goal = Goal(options.goal / 1e3, 0.95)
     steps = read_steps(options.repository, None, {**SMALL, "pem_network": cost}, batching=True)
-    most = options.capacity or capacity.knee(steps, goal)
+    most = options.capacity or find_knee(steps, goal)
     if not most:
-        raise ValueError(
-            f"The stand-in never answers within {options.goal:g} ms: allow more (--goal)."
-        )
+        raise ValueError(f"the stub network never answers within {options.goal:g} ms: raise --goal")
     threshold = round(_target(objects, trigger) * most, 2)
     scaling = replace(scaling, maximum=min(scaling.maximum, options.most))
     shares = (options.low, options.high, options.low)
@@ -60,15 +59,15 @@ def read_setup(options: argparse.Namespace) -> Setup:
     ports = iter(free_ports(3 * scaling.maximum + 4))
     slots = tuple(Slot(next(ports), next(ports), next(ports)) for _ in range(scaling.maximum))
     return Setup(
-        quickened(scaling, options.quicken),
+        scaled(scaling, options.time_scale),
         Trigger(trigger.query, threshold),
         manifests.read_life(objects),
         Plan(load_steps, threshold, scaling.minimum, scaling.maximum, options.goal / 1e3, 0),
         cost,
-        options.quicken,
+        options.time_scale,
         options.seed,
         slots,
-        Front(next(ports), next(ports), next(ports)),
+        Frontend(next(ports), next(ports), next(ports)),
     )
 
 
@@ -77,4 +76,4 @@ def _target(objects: Sequence[Manifest], trigger: Trigger) -> float:
     for found in objects:
         if found["kind"] == "ConfigMap" and "capacity_images_per_second" in found.get("data", {}):
             return trigger.threshold / float(found["data"]["capacity_images_per_second"])
-    raise manifests.ManifestError("The ConfigMap with the capacity must be there, and is not.")
+    raise manifests.ManifestError("no ConfigMap has capacity_images_per_second: render an overlay")

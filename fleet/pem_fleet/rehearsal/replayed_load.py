@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
-from pem_fleet.arrivals import poisson, stairs
+from pem_loadtest.arrivals import poisson_steps
 
 SIZES = ((320, 240), (240, 320), (480, 360))  # small: two cores decode them beside all else
 STEP_S = 5  # of locust's own report
@@ -36,9 +35,7 @@ class Request:
 
 def write_arrivals(path: Path, steps: Sequence[tuple[float, float]], seed: int) -> int:
     """Write when images are due under (seconds, rate) steps; how many there are."""
-    rate, seconds = stairs(steps), sum(seconds for seconds, _ in steps)
-    peak = max(rate for _, rate in steps)
-    times = list(poisson(rate, peak, seconds, np.random.default_rng(seed)))
+    times = poisson_steps([(rate, seconds) for seconds, rate in steps], seed)
     path.write_text("".join(f"{at - times[0]:.4f}\n" for at in times))
     return len(times)
 
@@ -52,7 +49,7 @@ def write_images(folder: Path, street: Path) -> None:
 
 
 def command(host: str, arrivals: Path, images: Path, output: Path, seed: int) -> list[str]:
-    """Return the load test's command. Its verdict is not asked for: the fleet test has its own."""
+    """The load test's command. Its verdict is not used: the fleet test has its own."""
     return [
         *(sys.executable, "-m", "pem_loadtest", "--host", host, "--shape", "replay"),
         *("--timestamps", str(arrivals), "--images", str(images), "--output", str(output)),
@@ -63,8 +60,8 @@ def command(host: str, arrivals: Path, images: Path, output: Path, seed: int) ->
 
 def began_at(report: Path) -> float:
     """Return when the first image was due, seconds since 1970, within about half a second."""
-    told = datetime.fromisoformat(json.loads(report.read_text())["began_at"])
-    return told.timestamp() + CUT_OFF_S + LEAD_S
+    reported = datetime.fromisoformat(json.loads(report.read_text())["began_at"])
+    return reported.timestamp() + CUT_OFF_S + LEAD_S
 
 
 def read_requests(path: Path) -> list[Request]:

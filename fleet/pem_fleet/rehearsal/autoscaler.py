@@ -1,8 +1,8 @@
 """What the Kubernetes horizontal autoscaler decides, as a calculation without a cluster.
 
-Once every sync it (1) asks for ceil(metric / threshold) replicas, unless the metric is within the
-tolerance of what the present replicas are for, (2) holds against that the proposals of the
-stabilisation windows, so that a short dip removes nothing, and (3) limits the step by the policies.
+Once every sync it (1) computes ceil(metric / threshold) replicas, unless the metric is within the
+tolerance of what the present replicas are for, (2) applies the stabilization windows, so that a
+short dip removes nothing, and (3) limits the step by the policies.
 KEDA hands the metric of a ScaledObject to this same autoscaler, so this is its formula too (between
 one replica and many; waking from zero is KEDA's own and not modelled).
 
@@ -57,7 +57,7 @@ class Scaling:
 
 
 def desired(metric: float, threshold: float, current: int, scaling: Scaling) -> int:
-    """Return the replicas that a metric of target type AverageValue asks for.
+    """The replicas for a metric of target type AverageValue.
 
     `metric` is the total over all replicas, `threshold` the share of one. Not bounded yet.
     """
@@ -89,11 +89,11 @@ class Autoscaler:
         elif not known or (len(known) < len(proposals) and max(known) < current):
             wanted = current
         else:
-            wanted = self._limit(now, current, self._stabilise(now, current, max(known)))
+            wanted = self._limit(now, current, self._stabilize(now, current, max(known)))
         self._remember(now, wanted - current)
         return wanted
 
-    def _stabilise(self, now: float, current: int, proposal: int) -> int:
+    def _stabilize(self, now: float, current: int, proposal: int) -> int:
         """Go up no further than the least, down no further than the most proposed lately."""
         up, down = self.scaling.up.window_s, self.scaling.down.window_s
         lowest = min([proposal, *(n for at, n in self._proposals if at > now - up)])
@@ -133,14 +133,14 @@ class Autoscaler:
             self._removed.append((now, -change))
 
 
-def quickened(scaling: Scaling, factor: float) -> Scaling:
-    """Return the same rules with every window and period divided by `factor`."""
+def scaled(scaling: Scaling, time_scale: float) -> Scaling:
+    """The same rules with every window and period divided by `time_scale`."""
 
-    def quicken(rules: Rules) -> Rules:
-        policies = tuple(replace(p, period_s=p.period_s / factor) for p in rules.policies)
-        return replace(rules, policies=policies, window_s=rules.window_s / factor)
+    def divide(rules: Rules) -> Rules:
+        policies = tuple(replace(p, period_s=p.period_s / time_scale) for p in rules.policies)
+        return replace(rules, policies=policies, window_s=rules.window_s / time_scale)
 
-    return replace(scaling, up=quicken(scaling.up), down=quicken(scaling.down))
+    return replace(scaling, up=divide(scaling.up), down=divide(scaling.down))
 
 
 def _changed(events: Sequence[tuple[float, int]], since: float) -> int:

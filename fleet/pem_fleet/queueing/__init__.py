@@ -1,0 +1,1 @@
+"""A simulation of one server as queues, and its check against a measurement."""

@@ -1,0 +1,1 @@
+"""The autoscaling loop with real servers, HAProxy, Prometheus and locust on one machine."""
