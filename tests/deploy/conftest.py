@@ -31,9 +31,9 @@ def deploy(root: Path) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _rules_can_be_imported(deploy: Path) -> Iterator[None]:
+def _rules_can_be_imported() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(deploy))
+        patch.syspath_prepend(str(Path(__file__).parent))
         yield
 
 

@@ -15,9 +15,9 @@ Documents = list[dict[str, Any]]
 
 def problems(documents: Documents) -> list[str]:
     """What the rules say."""
-    import pem_manifests
+    import rules
 
-    return pem_manifests.problems(documents)
+    return rules.problems(documents)
 
 
 def test_every_overlay_keeps_every_rule(overlay: Documents) -> None:

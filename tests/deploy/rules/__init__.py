@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-from pem_manifests import fleet, pods
-from pem_manifests.reading import Document
+from rules import between_pods, within_pods
+from rules.documents import Document
 
 Rule = Callable[[list[Document]], Iterator[str]]
 RULES: tuple[Rule, ...] = (
-    fleet.namespaces,
-    fleet.selectors,
-    fleet.ports,
-    pods.volumes,
-    pods.memory,
-    pods.stopping,
-    pods.probes,
-    pods.images,
-    pods.security,
-    pods.gpus,
-    fleet.availability,
-    fleet.network,
-    fleet.balancing,
-    fleet.scaling,
+    between_pods.namespaces,
+    between_pods.selectors,
+    between_pods.ports,
+    within_pods.volumes,
+    within_pods.memory,
+    within_pods.stopping,
+    within_pods.probes,
+    within_pods.images,
+    within_pods.security,
+    within_pods.gpus,
+    between_pods.availability,
+    between_pods.network,
+    between_pods.balancing,
+    between_pods.scaling,
 )
 
 

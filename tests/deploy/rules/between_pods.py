@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pem_manifests.reading import (
+from rules.documents import (
     Document,
     asked_ports,
     autoscalers,

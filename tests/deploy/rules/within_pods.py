@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pem_manifests.reading import (
+from rules.documents import (
     Document,
     bytes_of,
     configuration,
@@ -21,7 +21,7 @@ from pem_manifests.reading import (
     workloads,
 )
 
-# By the last part of the image's name: how long its server takes to end once it is told to, and how
+# By the last part of the image's name: how long its server takes to end at SIGTERM, and how
 # long a connection may live, with its grace. From the Dockerfile; a test compares.
 EXIT_S = {"t4": 10, "cpu": 10}
 CONNECTION_AGE_S = {"t4": (30, 15)}
