@@ -28,7 +28,7 @@ from pem_fleet.rehearsal.timeline import Sample
 from pem_server.checkout import ROOT
 from pem_server.ports import free_ports
 from pem_server.stub_network import Cost as StubCost
-from pem_server.stub_network import stand_in_repository
+from pem_server.stub_network import stub_repository
 
 DEPLOY = ROOT / "deploy"
 STREET = ROOT / "docs" / "street.jpg"
@@ -59,7 +59,7 @@ def _run(
     cost = StubCost(setup.cost.fixed_s * 1e3, setup.cost.per_image_s * 1e3)
     port = free_ports(1)[0]
     with ExitStack() as stack:
-        repository = stack.enter_context(stand_in_repository(options.repository, cost))
+        repository = stack.enter_context(stub_repository(options.repository, cost))
         monitoring = stack.enter_context(
             prometheus(DEPLOY / "monitoring", port, scale, folder, logs / "prometheus.log")
         )
