@@ -1,13 +1,17 @@
-"""What every test may ask for: the repository's root and the material that lies beside it."""
+"""What every test may use: the checkout, the servers of the suite, a tiny network."""
 
 import importlib.util
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from stub_server import StubServer, running, running_stub
+
+from pem_server import TritonServer
 
 if TYPE_CHECKING:
     from pemseg import Pem
@@ -25,12 +29,56 @@ TINY = {
 }
 
 
+# Before a test file imports NumPy or torch, and inherited by all that a test starts. Tests run side
+# by side, where several threads for tiny arrays mostly wait for each other.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+
 def pytest_configure() -> None:
     """A suite that runs in the background has Ctrl-C ignored, and so would have all it starts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Name for each test the process of pytest-xdist that holds what the test shares with others.
+
+    Two servers are started for the whole suite, each in one process. What a room or a file makes
+    once, by a fixture of wider scope than a test, is made in one process, too.
+    """
+    for item in items:
+        if group := _group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _group(item: pytest.Item) -> str | None:
+    if item.get_closest_marker("xdist_group"):
+        return None
+    fixtures: dict[str, Any] = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+    for server in ("stub", "real_server"):
+        if server in fixtures:
+            return server
+    own = [each[-1] for each in fixtures.values() if each[-1].baseid not in ("", "tests")]
+    if any(fixture.scope == "session" for fixture in own):
+        return str(item.path.parent.name)
+    return str(item.path.stem) if any(each.scope == "module" for each in own) else None
+
+
+@pytest.fixture(scope="session")
+def real_server(root: Path) -> Iterator[TritonServer]:
+    """The whole `model_repository` in the real tritonserver, on loopback, ready."""
+    with running(root / "model_repository") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def stub(root: Path) -> Iterator[StubServer]:
+    """The same with a stub network, whose cost a test sets."""
+    with running_stub(root / "model_repository") as stub:
+        yield stub
 
 
 @pytest.fixture(scope="session")

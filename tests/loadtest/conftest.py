@@ -1,12 +1,12 @@
 """What several tests of the load test need."""
 
 import argparse
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from stub_server import COST, StubServer
 
 from pem_loadtest import coordinator as module
 from pem_loadtest.coordinator import SCHEDULE, Coordinator
@@ -15,18 +15,12 @@ from pem_loadtest.options import Settings, add_options, read_settings
 from pem_loadtest.samples import RECORD, SAMPLE, Outcome, Samples
 from pem_loadtest.sender import Schedule
 from pem_server import TritonServer
-from pem_server.stub_network import Cost, stub_repository
 
 
-@pytest.fixture(scope="session")
-def server(root: Path) -> Iterator[TritonServer]:
-    """The real server; its network is a stand-in that takes 20 ms a batch and 5 ms an image."""
-    with (
-        stub_repository(root / "model_repository", Cost(20, 5)) as repository,
-        TritonServer(repository) as server,
-    ):
-        server.wait_until_ready()
-        yield server
+@pytest.fixture
+def server(stub: StubServer) -> TritonServer:
+    """The real server; its stub network takes 20 ms a batch and 5 ms an image."""
+    return stub.set_cost(COST)
 
 
 @pytest.fixture

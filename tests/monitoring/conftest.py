@@ -1,10 +1,9 @@
-"""A real tritonserver with a stand-in network, scraped by a real Prometheus with the real rules."""
+"""A real tritonserver with a stub network, scraped by a real Prometheus with the real rules."""
 
 import json
 import shutil
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -14,9 +13,11 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
+from polling import poll
+from stub_server import running_stub
 
 from pem_server import TritonServer, free_ports
-from pem_server.stub_network import Cost, stub_repository
+from pem_server.stub_network import Cost
 
 FASTER = 10  # every duration of the rules, the scrape interval included, is divided by this
 COST = Cost(fixed_ms=400, per_image_ms=50)  # 2 images a second alone, 10 in full batches
@@ -72,11 +73,9 @@ def stack(
     """Both, running; the rules are FASTER."""
     binary = _found("prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
-    with (
-        stub_repository(root / "model_repository", COST) as repository,
-        TritonServer(repository) as server,
-    ):
-        server.wait_until_ready()
+    # A server of its own: Prometheus would take what other tests do to the shared one for traffic.
+    with running_stub(root / "model_repository") as stub:
+        server = stub.set_cost(COST)
         _lay_out(monitoring, folder, server.metrics_port)
         [port] = free_ports(1)
         command = [
@@ -95,12 +94,9 @@ def stack(
                 process.terminate()
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
-    """Return once the condition holds; the limit is there for a test that would never end."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"still waiting until {what}"
-        time.sleep(0.2)
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    """Return once the condition holds."""
+    assert poll(condition, patience_s=240, pause_s=0.2), f"still waiting until {what}"
 
 
 def _lay_out(monitoring: Path, folder: Path, metrics_port: int) -> None:

@@ -1,4 +1,4 @@
-"""The whole repository in the real tritonserver, on loopback, once for all tests here."""
+"""Clients of the real server, and the image that they send."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +11,9 @@ from pem_server import TritonServer
 
 
 @pytest.fixture(scope="session")
-def server(root: Path) -> Iterator[TritonServer]:
-    """A running server of `model_repository`, ready."""
-    with TritonServer(root / "model_repository") as server:
-        server.wait_until_ready()
-        yield server
+def server(real_server: TritonServer) -> TritonServer:
+    """The server of `model_repository`."""
+    return real_server
 
 
 @pytest.fixture(params=["grpc", "http"])

@@ -3,22 +3,23 @@
 They hold for Triton 2.51. An upgrade that changes one is noticed here, and rules.yml follows.
 """
 
+import queue
 import re
 import shutil
-import threading
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tritonclient.grpc
 from PIL import Image
+from polling import poll
+from stub_server import StubServer, running
 
 from pem_client import Client, InvalidRequest, Overloaded
 from pem_server import TritonServer
@@ -26,20 +27,20 @@ from pem_server.stub_network import Cost, stub_repository
 
 Read = dict[str, float]  # series as Prometheus reads them -> value
 
-ENSEMBLE = 'model="fai-pem-m-ade"'
+MODEL = "fai-pem-m-ade"
+ENSEMBLE = f'model="{MODEL}"'
 FIRST = 'model="pem_preprocess"'
 NETWORK = 'model="pem_network"'
+PREPARED = 'step="preprocess"'
+PENDING = "nv_inference_pending_request_count"
+SUCCESS, FAILURE = "nv_inference_request_success", "nv_inference_request_failure"
+FEW = Cost(0, 20)
 
 
-@pytest.fixture(scope="module")
-def server(root: Path) -> Iterator[TritonServer]:
-    """A server with a stand-in network that takes 80 ms an image, for these counters alone."""
-    with (
-        stub_repository(root / "model_repository", Cost(0, 80)) as repository,
-        TritonServer(repository) as server,
-    ):
-        server.wait_until_ready()
-        yield server
+@pytest.fixture
+def server(stub: StubServer) -> TritonServer:
+    """The shared server with a stub network."""
+    return stub.set_cost(FEW)
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +49,8 @@ def decoding_server(root: Path) -> Iterator[TritonServer]:
     with stub_repository(root / "model_repository", Cost(0, 1)) as repository:
         decoding = repository / "pem_preprocess"
         shutil.copy(decoding / "configs" / "t4.pbtxt", decoding / "config.pbtxt")
-        _replace(decoding / "config.pbtxt", "max_queue_size: 64", "max_queue_size: 4")
-        with TritonServer(repository) as server:
-            server.wait_until_ready()
+        _replace(decoding / "config.pbtxt", "max_queue_size: 64", "max_queue_size: 16")
+        with running(repository) as server:
             yield server
 
 
@@ -79,24 +79,40 @@ def total(values: Read, name: str, *labels: str) -> float:
     )
 
 
-def change(server: TritonServer, action: Callable[[], object]) -> Read:
-    """What `action` adds to each series; Triton counts a request after it has answered it."""
-    before = _settled(server)
+Changes = dict[tuple[str, ...], float]  # (metric, labels ...) -> what is added
+
+
+def check_change(server: TritonServer, action: Callable[[], object], expected: Changes) -> Read:
+    """Check what `action` adds to the counters; returns what it adds to each series.
+
+    Triton counts a request after it has answered it: the numbers are waited for. One that grows
+    beyond the expected would be caught by ending `action` with another image, which is expected.
+    """
+    before = _counted(server)
     action()
-    after = _settled(server)
+    return check_added(server, before, expected)
+
+
+def check_added(server: TritonServer, before: Read, expected: Changes) -> Read:
+    """The same for what happened since `before`."""
+    seen = poll(
+        lambda: _added(before, read(server)),
+        lambda seen: all(total(seen, *series) >= value for series, value in expected.items()),
+        patience_s=30,
+    )
+    assert {series: total(seen, *series) for series in expected} == expected
+    return seen
+
+
+def _counted(server: TritonServer) -> Read:
+    """The counters after one more image, so that all that earlier tests sent is in them."""
+    answered = total(read(server), SUCCESS, ENSEMBLE)
+    assert ask(server, image()) == "answered"
+    return poll(lambda: read(server), lambda now: total(now, SUCCESS, ENSEMBLE) > answered)
+
+
+def _added(before: Read, after: Read) -> Read:
     return {series: value - before.get(series, 0) for series, value in after.items()}
-
-
-def _settled(server: TritonServer) -> Read:
-    values: Read = {}
-    while (later := _without_the_machine(read(server))) != values:
-        values = later
-        time.sleep(0.8)
-    return values
-
-
-def _without_the_machine(values: Read) -> Read:
-    return {series: value for series, value in values.items() if not series.startswith("nv_cpu")}
 
 
 def image(side: int = 64) -> bytes:
@@ -123,7 +139,19 @@ def send(
     **options: float,
 ) -> str:
     """One request of several equal images, by Triton's own client."""
-    data = data or image()
+    wanted = [tritonclient.grpc.InferRequestedOutput(name) for name in outputs]
+    with tritonclient.grpc.InferenceServerClient(server.grpc_url) as client:
+        try:
+            client.infer(
+                MODEL, request(data or image(), images, threshold), outputs=wanted, **options
+            )
+        except tritonclient.grpc.InferenceServerException as error:
+            return error.status()
+    return "answered"
+
+
+def request(data: bytes, images: int = 1, threshold: float = 0.5) -> list[Any]:
+    """The tensors of a request of several equal images."""
     inputs = []
     for name, kind, array in (
         ("image", "BYTES", np.array([[data]] * images, dtype=object)),
@@ -131,25 +159,32 @@ def send(
     ):
         inputs.append(tritonclient.grpc.InferInput(name, [images, 1], kind))
         inputs[-1].set_data_from_numpy(array)
-    wanted = [tritonclient.grpc.InferRequestedOutput(name) for name in outputs]
-    with tritonclient.grpc.InferenceServerClient(server.grpc_url) as client:
-        try:
-            client.infer("fai-pem-m-ade", inputs, outputs=wanted, **options)
-        except tritonclient.grpc.InferenceServerException as error:
-            return error.status()
-    return "answered"
+    return inputs
 
 
-def flood(server: TritonServer, data: bytes, count: int = 120) -> Counter[str]:
-    """Ask for the same image `count` times at the same moment."""
-    together = threading.Barrier(count)
+class Flood:
+    """Requests for the same image, all on the way at the same time over one connection."""
 
-    def one(_number: int) -> str:
-        together.wait()
-        return ask(server, data)
+    def __init__(
+        self, server: TritonServer, data: bytes, count: int = 120, images: int = 1
+    ) -> None:
+        self.count = count
+        self._answers: queue.Queue[str] = queue.Queue()
+        self._client = tritonclient.grpc.InferenceServerClient(server.grpc_url)
+        outputs = [tritonclient.grpc.InferRequestedOutput("detections")]
+        tensors = request(data, images)
+        self.calls = [
+            self._client.async_infer(MODEL, tensors, self._note, outputs=outputs)
+            for _ in range(count)
+        ]
 
-    with ThreadPoolExecutor(count) as pool:
-        return Counter(pool.map(one, range(count)))
+    def _note(self, result: object, error: tritonclient.grpc.InferenceServerException) -> None:
+        self._answers.put(error.status() if error else "answered")
+
+    def answers(self) -> Counter[str]:
+        """How all of them ended, once they have."""
+        with self._client:
+            return Counter(self._answers.get(timeout=120) for _ in range(self.count))
 
 
 def test_every_image_is_counted_once_by_its_outcome(server: TritonServer) -> None:
@@ -161,7 +196,16 @@ def test_every_image_is_counted_once_by_its_outcome(server: TritonServer) -> Non
         ask(server, b"\0" * 20_971_521)
         ask(server, image(), threshold=2.0)
 
-    seen = change(server, some_of_each)
+    seen = check_change(
+        server,
+        some_of_each,
+        {
+            ("pem_decode_seconds_count",): 5,
+            ("pem_image_pixels_sum",): 5 * 64 * 64,
+            ("pem_detections_per_image_count",): 4,
+            ("pem_postprocess_seconds_count",): 4,
+        },
+    )
 
     images = {
         tuple(re.findall(r'="(\w+)"', series)): value
@@ -176,24 +220,24 @@ def test_every_image_is_counted_once_by_its_outcome(server: TritonServer) -> Non
         ("bad_request", "postprocess"): 1,
         ("ok", "render"): 3,
     }
-    assert total(seen, "pem_decode_seconds_count") == 5
-    assert total(seen, "pem_image_pixels_sum") == 5 * 64 * 64
-    assert total(seen, "pem_detections_per_image_count") == 4
-    assert total(seen, "pem_postprocess_seconds_count") == 4
 
 
 def test_our_counts_agree_with_tritons(server: TritonServer) -> None:
     def three() -> None:
+        ask(server, b"no image")
         ask(server, image())
         ask(server, image(100))
-        ask(server, b"no image")
 
-    seen = change(server, three)
-
-    ours = total(seen, "pem_images_total", 'step="preprocess"')
-    assert ours == total(seen, "nv_inference_count", FIRST) == 3
-    answered = total(seen, "nv_inference_count", ENSEMBLE)
-    assert total(seen, "pem_images_total", 'step="postprocess"', 'outcome="ok"') == answered == 2
+    check_change(
+        server,
+        three,
+        {
+            ("pem_images_total", PREPARED): 3,
+            ("nv_inference_count", FIRST): 3,
+            ("pem_images_total", 'step="postprocess"', 'outcome="ok"'): 2,
+            ("nv_inference_count", ENSEMBLE): 2,
+        },
+    )
 
 
 def test_our_metrics_have_the_types_that_prometheus_needs(server: TritonServer) -> None:
@@ -211,136 +255,184 @@ def test_our_metrics_have_the_types_that_prometheus_needs(server: TritonServer) 
 def test_a_refused_image_is_a_success_of_its_step_and_two_failures_of_the_ensemble(
     server: TritonServer,
 ) -> None:
-    seen = change(server, lambda: ask(server, b"no image"))
+    def one_and_a_good_one() -> None:
+        assert ask(server, b"no image") == "InvalidRequest"
+        assert ask(server, image()) == "answered"
 
-    assert total(seen, "nv_inference_request_success", FIRST) == 1
-    assert total(seen, "nv_inference_request_failure", FIRST) == 0
-    assert total(seen, "nv_inference_request_failure", ENSEMBLE) == 2
-    assert total(seen, "nv_inference_request_success", ENSEMBLE) == 0
+    check_change(
+        server,
+        one_and_a_good_one,
+        {
+            (SUCCESS, FIRST): 2,
+            (FAILURE, FIRST): 0,
+            (SUCCESS, ENSEMBLE): 1,
+            (FAILURE, ENSEMBLE): 2,
+        },
+    )
 
 
 def test_a_request_that_both_last_steps_refuse_is_one_failure_of_the_ensemble(
     server: TritonServer,
 ) -> None:
-    both = ("detections", "segmentation")
-    seen = change(server, lambda: send(server, outputs=both, threshold=2.0))
+    def one_and_a_good_one() -> None:
+        send(server, outputs=("detections", "segmentation"), threshold=2.0)
+        assert ask(server, image()) == "answered"
 
-    assert total(seen, "pem_images_total", 'outcome="bad_request"') == 2
-    assert total(seen, "nv_inference_request_failure", ENSEMBLE) == 1
+    check_change(
+        server,
+        one_and_a_good_one,
+        {
+            ("pem_images_total", 'outcome="bad_request"'): 2,
+            (SUCCESS, ENSEMBLE): 1,
+            (FAILURE, ENSEMBLE): 1,
+        },
+    )
 
 
 def test_what_the_first_step_refuses_as_too_much_is_a_success_of_it_and_counted_as_overload(
-    server: TritonServer,
+    stub: StubServer, server: TritonServer
 ) -> None:
-    answers: Counter[str] = Counter()
-    seen_meanwhile: list[Read] = []
+    before = _counted(server)
+    with stub.held():
+        flood = Flood(server, image(), count=120)
+        seen = poll(
+            lambda: _added(before, read(server)),
+            lambda seen: total(seen, "pem_images_total", PREPARED) == flood.count,
+        )
+        now = read(server)
+    answers = flood.answers()
 
-    with sampled(server, seen_meanwhile):
-        seen = change(server, lambda: answers.update(flood(server, image())))
-
-    answered, refused = answers["answered"], answers["Overloaded"]
-    assert refused > 0
-    assert answered + refused == 120
-    # What rules.yml calls offered: exact in both terms.
-    assert total(seen, "nv_inference_request_success", FIRST) == 120
-    assert total(seen, "nv_inference_request_success", ENSEMBLE) == answered
-    assert total(seen, "nv_inference_request_failure", ENSEMBLE) == 2 * refused
-    assert total(seen, "nv_inference_request_failure", 'model="pem_') == 0
+    answered, refused = answers["answered"], answers["StatusCode.UNAVAILABLE"]
+    assert answered + refused == flood.count
+    # What rules.yml calls backlog, and what the first step refuses by.
+    assert total(now, "pem_images_waiting") == 32
+    assert 32 < answered <= 32 + 8, "the queue and the batch that the network was at"
+    assert total(now, PENDING, NETWORK) > 8
+    assert total(now, PENDING, ENSEMBLE) == 0
     # What it calls lost.
     assert total(seen, "pem_images_total", 'outcome="overload"') == refused
-    assert total(seen, "pem_images_total", 'step="preprocess"', 'outcome="ok"') == answered
-    assert total(seen, "nv_inference_count", ENSEMBLE) == answered
-    # What it calls backlog, and what the first step refuses by: never more than its limit.
-    gauge = "nv_inference_pending_request_count"
-    assert max(total(values, gauge, NETWORK) for values in seen_meanwhile) > 8
-    assert max(total(values, gauge, ENSEMBLE) for values in seen_meanwhile) == 0
-    assert max(total(values, "pem_images_waiting") for values in seen_meanwhile) == 32
+    assert total(seen, "pem_images_total", PREPARED, 'outcome="ok"') == answered
+    # What it calls offered: exact in both terms.
+    check_added(
+        server,
+        before,
+        {
+            (SUCCESS, FIRST): flood.count,
+            (SUCCESS, ENSEMBLE): answered,
+            (FAILURE, ENSEMBLE): 2 * refused,
+            (FAILURE, 'model="pem_'): 0,
+            ("nv_inference_count", ENSEMBLE): answered,
+        },
+    )
 
 
 def test_requests_given_up_on_the_way_do_not_count_as_waiting_for_ever(
-    server: TritonServer,
+    stub: StubServer, server: TritonServer
 ) -> None:
     """Triton lets a cancelled request go between two steps, so the network never takes it up."""
+    before = _counted(server)
+    with stub.held():
+        flood = Flood(server, image(), count=20)
+        poll(lambda: decoded(server, before), lambda images: images == flood.count)
+        for call in flood.calls:
+            call.cancel()
+        assert flood.answers()["StatusCode.CANCELLED"] == flood.count
 
-    def give_up(_number: int) -> str:
-        return send(server, client_timeout=0.3)
+    def waiting() -> float:
+        assert ask(server, image()) == "answered"
+        return total(read(server), "pem_images_waiting")
 
-    with ThreadPoolExecutor(24) as pool:
-        others = [pool.submit(send, server, images=8) for _ in range(2)]  # 1.3 s of work
-        given_up = list(pool.map(give_up, range(20)))
-        assert [each.result() for each in others] == ["answered"] * 2
-    assert "StatusCode.DEADLINE_EXCEEDED" in given_up
-    time.sleep(1)
-    assert ask(server, image()) == "answered"
-    assert total(read(server), "pem_images_waiting") == 0
+    # The network sets the number right when it has rested for PAUSE_S.
+    assert poll(waiting, lambda images: images == 0, pause_s=0.5) == 0
 
 
-def test_a_client_that_hangs_up_is_two_failures_of_the_ensemble(server: TritonServer) -> None:
+def test_a_client_that_hangs_up_is_two_failures_of_the_ensemble(
+    stub: StubServer, server: TritonServer
+) -> None:
     """A step sees it when it takes up the request."""
 
-    def wait_behind_others() -> None:
-        decoded = total(read(server), "nv_inference_count", FIRST)
-        with ThreadPoolExecutor(3) as pool:
-            others = [pool.submit(send, server, images=8) for _ in range(3)]  # 1.9 s of work
-            while total(read(server), "nv_inference_count", FIRST) < decoded + 24:
-                time.sleep(0.01)
-            assert send(server, client_timeout=0.8) == "StatusCode.DEADLINE_EXCEEDED"
-            assert [each.result() for each in others] == ["answered"] * 3
+    def hang_up_behind_others() -> None:
+        before = read(server)
+        with stub.held():
+            others = Flood(server, image(), count=3, images=8)
+            poll(lambda: decoded(server, before), lambda images: images == 24)
+            given_up = Flood(server, image(), count=1)
+            poll(lambda: decoded(server, before), lambda images: images == 25)
+            given_up.calls[0].cancel()
+            assert given_up.answers() == {"StatusCode.CANCELLED": 1}
+        assert others.answers() == {"answered": 3}
+        assert ask(server, image()) == "answered"
 
-    seen = change(server, wait_behind_others)
+    check_change(
+        server,
+        hang_up_behind_others,
+        {
+            ("pem_images_total", 'step="postprocess"', 'outcome="cancelled"'): 1,
+            (SUCCESS, ENSEMBLE): 4,
+            (FAILURE, ENSEMBLE): 2,
+        },
+    )
 
-    assert total(seen, "nv_inference_request_failure", ENSEMBLE) == 2
-    assert total(seen, "pem_images_total", 'step="postprocess"', 'outcome="cancelled"') == 1
+
+def decoded(server: TritonServer, before: Read) -> float:
+    """Images that the first step has passed on since then."""
+    return total(_added(before, read(server)), "pem_images_total", PREPARED, 'outcome="ok"')
 
 
 def test_a_place_in_a_limited_queue_expires_as_two_failures_of_the_ensemble(
     decoding_server: TritonServer,
 ) -> None:
-    large = image(3000)
-
     def wait_behind_others() -> None:
-        with ThreadPoolExecutor(3) as pool:  # for each process, eight images to decode
-            others = [pool.submit(send, decoding_server, 8, data=large) for _ in range(3)]
-            time.sleep(0.15)
-            assert send(decoding_server, timeout=1000) == "StatusCode.UNAVAILABLE"
-            assert [each.result() for each in others] == ["answered"] * 3
-        time.sleep(1)  # a queue with a limit looks for what has expired every half second
+        # Three requests for three processes, eight images to decode in each, and three that wait.
+        others = Flood(decoding_server, image(2000), count=6, images=8)
+        poll(lambda: total(read(decoding_server), PENDING, FIRST), pause_s=0.01)
+        assert send(decoding_server, timeout=1000) == "StatusCode.UNAVAILABLE"
+        assert others.answers() == {"answered": 6}
 
-    seen = change(decoding_server, wait_behind_others)
-
-    assert total(seen, "nv_inference_request_failure", ENSEMBLE) == 2
-    assert total(seen, "nv_inference_request_failure", FIRST, 'reason="REJECTED"') == 1
+    # A queue with a limit looks for what has expired every half second.
+    check_change(
+        decoding_server,
+        wait_behind_others,
+        {
+            (SUCCESS, ENSEMBLE): 6,
+            (FAILURE, ENSEMBLE): 2,
+            (FAILURE, FIRST, 'reason="REJECTED"'): 1,
+        },
+    )
 
 
 def test_what_is_refused_before_decoding_is_seen_in_the_ensemble_only(
     decoding_server: TritonServer,
 ) -> None:
-    answers: Counter[str] = Counter()
+    before = _counted(decoding_server)
+    flood = Flood(decoding_server, image(2000), count=120)
+    answers = flood.answers()
+    answered, refused = answers["answered"], answers["StatusCode.UNAVAILABLE"]
 
-    seen = change(decoding_server, lambda: answers.update(flood(decoding_server, image(2000))))
-
-    answered, refused = answers["answered"], answers["Overloaded"]
     assert refused > 0
-    assert answered + refused == 120
-    assert total(seen, "nv_inference_request_success", FIRST) == answered
-    assert total(seen, "nv_inference_request_failure", FIRST) == 0
-    assert total(seen, "nv_inference_request_success", ENSEMBLE) == answered
-    assert total(seen, "nv_inference_request_failure", ENSEMBLE) == 2 * refused
+    assert answered + refused == flood.count
+    check_added(
+        decoding_server,
+        before,
+        {
+            (SUCCESS, FIRST): answered,
+            (FAILURE, FIRST): 0,
+            (SUCCESS, ENSEMBLE): answered,
+            (FAILURE, ENSEMBLE): 2 * refused,
+        },
+    )
 
 
 def test_the_processes_of_one_model_add_up(decoding_server: TritonServer) -> None:
     processes, warm_ups = 3, 2
-    series = 'pem_images_total{outcome="ok",step="preprocess"}'
-    assert read(decoding_server)[series] >= processes * warm_ups
+    images = ("pem_images_total", PREPARED, 'outcome="ok"')
+    assert total(read(decoding_server), *images) >= processes * warm_ups
 
     def twelve() -> None:
         with ThreadPoolExecutor(3) as pool:
             list(pool.map(lambda _: ask(decoding_server, image()), range(12)))
 
-    seen = change(decoding_server, twelve)
-
-    assert seen[series] == 12
-    assert total(seen, "pem_decode_seconds_count") == 12
+    check_change(decoding_server, twelve, {images: 12, ("pem_decode_seconds_count",): 12})
 
 
 class WithoutMetrics(TritonServer):
@@ -353,28 +445,10 @@ class WithoutMetrics(TritonServer):
 def test_a_server_without_metrics_answers_all_the_same(root: Path) -> None:
     with (
         stub_repository(root / "model_repository", Cost(0, 1)) as repository,
-        WithoutMetrics(repository) as server,
+        WithoutMetrics(repository, exit_timeout_s=1) as server,
     ):
         server.wait_until_ready()
         assert ask(server, image()) == "answered"
         assert ask(server, b"no image") == "InvalidRequest"
         with pytest.raises(OSError, match="refused"):
             page(server)
-
-
-@contextmanager
-def sampled(server: TritonServer, samples: list[Read]) -> Iterator[None]:
-    """Read the counters again and again while the block runs."""
-    over = threading.Event()
-
-    def sample() -> None:
-        while not over.wait(0.05):
-            samples.append(read(server))
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
