@@ -17,7 +17,7 @@ from pathlib import Path
 
 from polling import poll
 
-from pem_server import TritonServer
+from pem_server import LocalServerError, TritonServer
 from pem_server.stub_network import Cost, stub_repository
 
 # What most tests want, and what the copy's config.pbtxt says of itself.
@@ -80,10 +80,26 @@ def running_stub(repository: Path) -> Iterator[StubServer]:
 @contextmanager
 def running(repository: Path) -> Iterator[TritonServer]:
     """A server of this repository. Its counters can be read, too: Triton opens them last."""
-    with TritonServer(repository, exit_timeout_s=1) as server:
-        server.wait_until_ready()
+    server = _started(repository)
+    try:
         assert poll(lambda: _listens(server.metrics_port))
         yield server
+    finally:
+        server.stop()
+
+
+def _started(repository: Path, attempts: int = 5) -> TritonServer:
+    """Triton gives up a step that got no processor for a second while it loads: start again."""
+    server = TritonServer(repository, exit_timeout_s=1)
+    try:
+        server.start()
+        server.wait_until_ready()
+    except LocalServerError as error:
+        server.kill()
+        if "is not healthy" not in str(error) or attempts == 1:
+            raise
+        return _started(repository, attempts - 1)
+    return server
 
 
 def _listens(port: int) -> bool:

@@ -49,7 +49,9 @@ def decoding_server(root: Path) -> Iterator[TritonServer]:
     with stub_repository(root / "model_repository", Cost(0, 1)) as repository:
         decoding = repository / "pem_preprocess"
         shutil.copy(decoding / "configs" / "t4.pbtxt", decoding / "config.pbtxt")
-        _replace(decoding / "config.pbtxt", "max_queue_size: 64", "max_queue_size: 16")
+        config = decoding / "config.pbtxt"
+        _replace(config, "max_queue_size: 64", "max_queue_size: 16")
+        _replace(config, "timeout_microseconds: 5000000", "timeout_microseconds: 100000000")
         with running(repository) as server:
             yield server
 
@@ -384,7 +386,7 @@ def test_a_place_in_a_limited_queue_expires_as_two_failures_of_the_ensemble(
 ) -> None:
     def wait_behind_others() -> None:
         # Three requests for three processes, eight images to decode in each, and three that wait.
-        others = Flood(decoding_server, image(2000), count=6, images=8)
+        others = Flood(decoding_server, image(1500), count=6, images=8)
         poll(lambda: total(read(decoding_server), PENDING, FIRST), pause_s=0.01)
         assert send(decoding_server, timeout=1000) == "StatusCode.UNAVAILABLE"
         assert others.answers() == {"answered": 6}
