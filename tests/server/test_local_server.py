@@ -10,10 +10,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
+from polling import poll
 
 from pem_server import LocalServerError, TritonServer
 
@@ -139,7 +139,8 @@ def test_a_launcher_that_is_killed_leaves_nothing(repository):
         names = scratch_names(repository)
         assert regions(names)
         launcher.kill()
-    assert wait_for_nothing(repository, names) == []
+    # Nobody waits for the clean-up after a launcher that is gone.
+    assert poll(lambda: leftovers(repository, names), lambda left: not left) == []
 
 
 def test_a_repository_that_does_not_load_is_one_line(tmp_path, repository):
@@ -272,12 +273,3 @@ def process_of(repository, words):
 def leftovers(repository, names):
     """Processes, shared memory regions and scratch folders that are still there."""
     return [*processes(repository).values(), *regions(names), *scratch_names(repository)]
-
-
-def wait_for_nothing(repository, names):
-    """Nobody waits for the clean-up after a killed launcher: poll for up to a minute."""
-    for _ in range(600):
-        if not leftovers(repository, names):
-            break
-        time.sleep(0.1)
-    return leftovers(repository, names)
