@@ -2,7 +2,9 @@
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pem_client import Client, Detections, ServerUnavailable
+from pem_server import TritonServer
 from pemexport.repository_steps import open_network
 
+Network = Callable[[NDArray[np.uint8]], tuple[NDArray[Any], ...]]
 MEAN = (124, 116, 104)
 
 
-def by_hand(image: Image.Image, graph: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def by_hand(image: Image.Image, network: Network) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Class map and score map of an image, straight from the contract: fit, run, scale back."""
     width, height = image.size
     scale = 640 / max(width, height)
@@ -23,7 +27,7 @@ def by_hand(image: Image.Image, graph: Path) -> tuple[NDArray[np.uint8], NDArray
     batch = np.full((1, 640, 640, 3), MEAN, np.uint8)
     resized = image.resize((fitted_width, fitted_height), Image.Resampling.BILINEAR)
     batch[0, :fitted_height, :fitted_width] = np.asarray(resized)
-    class_ids, scores, masks = open_network(graph, "auto")(batch)
+    class_ids, scores, masks = network(batch)
     rows = ((np.arange(height) + 0.5) * fitted_height / height).astype(int)
     columns = ((np.arange(width) + 0.5) * fitted_width / width).astype(int)
     queries = masks[0][rows][:, columns]  # (height, width)
@@ -31,19 +35,16 @@ def by_hand(image: Image.Image, graph: Path) -> tuple[NDArray[np.uint8], NDArray
 
 
 @pytest.fixture(scope="module")
-def graph(root: Path) -> Path:
-    return root / "model_repository" / "pem_network" / "1" / "model.onnx"
+def network(root: Path) -> Network:
+    return open_network(root / "model_repository" / "pem_network" / "1" / "model.onnx", "auto")
 
 
-@pytest.fixture(scope="module", params=[(640, 480), (301, 517), (1280, 333)], ids=str)
-def sized(street: Image.Image, request: pytest.FixtureRequest) -> Image.Image:
-    return street.resize(request.param)
-
-
+@pytest.mark.parametrize("size", [(640, 480), (301, 517), (1280, 333)], ids=str)
 def test_class_map_and_detections_are_what_the_graph_says(
-    client: Client, graph: Path, sized: Image.Image
+    client: Client, network: Network, street: Image.Image, size: tuple[int, int]
 ) -> None:
-    classes, scores = by_hand(sized, graph)
+    sized = street.resize(size)
+    classes, scores = by_hand(sized, network)
     expected = np.where(scores > 0.5, classes, 0)
     class_map = client.segment(sized, threshold=0.5)
     # Another number of threads adds in another order: a pixel on an edge may differ, nothing else.
@@ -100,9 +101,16 @@ def test_detections_survive_json(client: Client, street_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def upright(server: TritonServer, street: Image.Image) -> NDArray[np.uint8]:
+    """The answer to the street as it is."""
+    with Client(server.grpc_url) as client:
+        return client.segment(street)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_an_exif_orientation_is_undone_before_anything_else(
-    grpc_client: Client, street: Image.Image, orientation: int
+    grpc_client: Client, street: Image.Image, upright: NDArray[np.uint8], orientation: int
 ) -> None:
     stored = {
         1: None,
@@ -119,7 +127,6 @@ def test_an_exif_orientation_is_undone_before_anything_else(
     exif[0x0112] = orientation
     file = io.BytesIO()
     turned.save(file, "PNG", exif=exif)
-    upright = grpc_client.segment(street)
     np.testing.assert_array_equal(grpc_client.segment(file.getvalue()), upright)
 
 
