@@ -3,11 +3,11 @@
 
 # --- t4: the server on a T4. 26.05 is the last Triton with TensorRT 10. ---------------------------
 FROM nvcr.io/nvidia/tritonserver:26.05-py3 AS t4
-COPY constraints.txt /opt/pem/
+COPY requirements/image-t4.txt /opt/pem/
 # The image's own Python is Ubuntu's and guarded; its packages lie beside those from apt, so nothing
 # is uninstalled.
 RUN python3 -m pip install --no-cache-dir --break-system-packages --ignore-installed \
-        --constraint /opt/pem/constraints.txt numpy pillow "tritonclient[grpc]"
+        --require-hashes -r /opt/pem/image-t4.txt
 # The preflight and the engine builder, without the network and without torch: they read config.pbtxt
 # with pem_server, and need nothing else of either project's dependencies.
 COPY client/pem_client/_version.py /opt/pem/client/pem_client/
@@ -17,7 +17,7 @@ COPY server/pyproject.toml /opt/pem/server/
 COPY server/pem_server /opt/pem/server/pem_server
 # Without their dependencies: the preflight and the engine builder need no torch, and of pem_server
 # the Python steps need only the modules that they share, not its tritonserver.
-RUN python3 -m pip install --no-cache-dir --break-system-packages --no-deps \
+RUN python3 -m pip install --no-cache-dir --break-system-packages --no-deps --no-build-isolation \
         /opt/pem/build /opt/pem/server
 COPY deploy/hooks /opt/pem/hooks
 COPY model_repository/fai-pem-m-ade /models/fai-pem-m-ade
@@ -59,11 +59,12 @@ HEALTHCHECK --interval=10s --timeout=12s --retries=3 --start-period=600s \
 
 # --- cpu: the server without a GPU, from the tritonserver inside a Python package ------------------
 FROM python:3.11.13-slim-bookworm AS cpu-packages
-COPY constraints.txt /src/
+COPY requirements/serve.txt /src/
+RUN python -m venv /opt/pem/venv \
+    && /opt/pem/venv/bin/pip install --no-cache-dir --require-hashes -r /src/serve.txt
 COPY client /src/client
 COPY server /src/server
-RUN python -m venv /opt/pem/venv \
-    && /opt/pem/venv/bin/pip install --no-cache-dir --constraint /src/constraints.txt \
+RUN /opt/pem/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation \
         /src/client /src/server
 
 FROM python:3.11.13-slim-bookworm AS cpu
@@ -87,12 +88,13 @@ HEALTHCHECK --interval=10s --timeout=12s --retries=3 --start-period=300s \
 
 # --- loadtest: locust and what it needs; no server ------------------------------------------------
 FROM python:3.11.13-slim-bookworm AS loadtest
-COPY constraints.txt /opt/pem/
+COPY requirements/image-loadtest.txt /opt/pem/
+RUN pip install --no-cache-dir --require-hashes -r /opt/pem/image-loadtest.txt
 COPY client /opt/pem/client
 COPY loadtest /opt/pem/loadtest
 COPY docs/street.jpg /opt/pem/docs/
 # Editable, so that it finds its image and its folder for reports as in a checkout.
-RUN pip install --no-cache-dir --constraint /opt/pem/constraints.txt \
+RUN pip install --no-cache-dir --no-deps --no-build-isolation \
         /opt/pem/client -e /opt/pem/loadtest \
     && install -d -o 1000 -g 1000 /opt/pem/artifacts
 # locust and matplotlib keep files in a home directory.
@@ -111,8 +113,9 @@ USER 0
 RUN python3 -m pip install --no-cache-dir --break-system-packages --no-deps \
         "tensorrt-cu13-bindings==$(python3 -m pemtrt.gpu_info --tensorrt)" \
     && python3 -c "from pemtrt.gpu_info import load_tensorrt; load_tensorrt()"
-RUN python3 -m pip install --no-cache-dir --break-system-packages \
-        --constraint /opt/pem/constraints.txt onnx tqdm \
+COPY requirements/image-engine.txt /opt/pem/
+RUN python3 -m pip install --no-cache-dir --break-system-packages --ignore-installed \
+        --require-hashes -r /opt/pem/image-engine.txt \
     && install -d -o 1000 -g 1000 /var/cache/pem
 COPY build/build_engine.py /opt/pem/build/
 # What ./run export --precision fp16 wrote; another by --build-arg GRAPH=artifacts/pem-int8.onnx.

@@ -79,6 +79,21 @@ def test_the_t4_image_holds_every_model(root: Path, dockerfile_stages: Stages) -
     assert models == {s.split("/")[1] for s in sources if s.startswith("model_repository/")}
 
 
+def test_the_t4_image_leaves_room_for_the_engine(dockerfile_stages: Stages) -> None:
+    sources = copied(dockerfile_stages["t4"])
+    assert not any(source.startswith("model_repository/pem_network/1") for source in sources)
+    assert "model_repository/pem_network" not in sources
+    made = " ".join(rest for word, rest in dockerfile_stages["t4"] if word == "RUN")
+    assert "install -d -o 1000 -g 1000 /models/pem_network/1" in made
+
+
+def test_packages_are_pinned(root: Path, dockerfile_stages: Stages) -> None:
+    for stage in dockerfile_stages.values():
+        for word, rest in stage:
+            for command in re.findall(r"pip install (.*?)(?:&&|$)", rest if word == "RUN" else ""):
+                assert "--require-hashes" in command or "--no-deps" in command, command
+
+
 def test_hadolint_has_nothing_to_say(root: Path) -> None:
     found = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.prefix, "bin")))
     if not found:
