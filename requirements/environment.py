@@ -195,6 +195,8 @@ def run_step(title: str, command: Sequence[str]) -> None:
     """Run a command, show that it moves, and raise its last lines if it fails."""
     log(f"{title} ...")
     environment = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
+    if os.environ.get("PIP_INDEX_URL"):  # uv reads none of pip's settings
+        environment.setdefault("UV_DEFAULT_INDEX", os.environ["PIP_INDEX_URL"])
     process = subprocess.Popen(
         command,
         env=environment,
@@ -214,7 +216,8 @@ def run_step(title: str, command: Sequence[str]) -> None:
         process.terminate()
         process.wait()
         raise
-    reader.join(timeout=5)
+    reader.join()
+    process.stdout.close()
     if process.returncode:
         raise InstallationError("\n".join(lines) or f"{title} ended with {process.returncode}")
 

@@ -94,3 +94,10 @@ def test_torch_is_pinned_once_and_cuda_is_left_to_it() -> None:
     assert f"{torch['name']}=={torch['version']}" == ENVIRONMENT.TORCH
     cuda = re.compile(r"cuda-|triton$|nvidia-(?!pytriton)")
     assert [name for lock in LOCKS for name in locked(lock.stem) if cuda.match(name)] == []
+
+
+def test_uv_uses_the_index_that_the_user_gave_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example/simple")
+    monkeypatch.delenv("UV_DEFAULT_INDEX", raising=False)
+    with pytest.raises(ENVIRONMENT.InstallationError, match=r"^https://mirror\.example/simple$"):
+        ENVIRONMENT.run_step("show", ["sh", "-c", "echo $UV_DEFAULT_INDEX; exit 1"])
