@@ -32,7 +32,7 @@ ENVIRONMENTS = ROOT / ".venvs"
 LAYERS = {
     "serve": ("client", "server"),
     "load": ("client", "server", "loadtest", "fleet"),
-    "network": ("client", "server", "build", "training", "bench"),
+    "network": ("client", "server", "build", "training", "loadtest", "bench"),
     "test": ("client", "server", "build", "training", "bench", "loadtest", "fleet"),
 }
 TORCH = "torch==2.13.0"  # by version only: its build differs from machine to machine

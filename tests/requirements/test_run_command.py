@@ -44,8 +44,8 @@ def test_a_command_gets_its_arguments_and_the_directory_of_the_user(
 @pytest.mark.parametrize(
     ("arguments", "passed"),
     [
-        (["tests/client", "-x"], "-m pytest -m not slow tests/client -x"),
-        (["--all", "tests/client"], "-m pytest tests/client"),
+        (["tests/client", "-x"], "-m pytest -n 2 --dist loadgroup -m not slow tests/client -x"),
+        (["--all", "tests/client"], "-m pytest -n 2 --dist loadgroup tests/client"),
     ],
 )
 def test_the_tests_run_after_lint_and_end_with_the_code_of_pytest(
