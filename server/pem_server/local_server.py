@@ -131,7 +131,7 @@ class TritonServer:
         deadline = time.monotonic() + timeout_s
         while not _answers_ready(self.http_port):
             if not self.is_running():
-                raise LocalServerError(self._why_ended("did not start"))
+                raise LocalServerError(self.why_ended("did not start"))
             if time.monotonic() > deadline:
                 raise LocalServerError(
                     f"tritonserver was not ready after {timeout_s:g} s; its log (--verbose) shows "
@@ -150,7 +150,7 @@ class TritonServer:
         while self.is_running():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._supervisor.wait(timeout=WAIT_INTERVAL_S)
-        raise LocalServerError(self._why_ended("exited by itself"))
+        raise LocalServerError(self.why_ended("exited by itself"))
 
     def stop(self) -> None:
         """Stop gracefully and wait for it; Ctrl-C in the meantime kills the server."""
@@ -217,7 +217,14 @@ class TritonServer:
                     with contextlib.suppress(OSError):
                         self._on_log(line)
 
-    def _why_ended(self, what: str) -> str:
+    @property
+    def pid(self) -> int:
+        """The supervisor's process, whose descendants are tritonserver and its Python steps."""
+        assert self._supervisor, "start() comes first"
+        return self._supervisor.pid
+
+    def why_ended(self, what: str = "exited by itself") -> str:
+        """One sentence about a server that no longer runs."""
         assert self._supervisor
         self._log_reader.join()
         lines = list(self._log)

@@ -1,0 +1,190 @@
+"""KServe's HTTP protocol, as tritonserver speaks it, on Starlette.
+
+What is asked about models and metrics is fetched from tritonserver's own HTTP port as it is.
+"""
+
+import asyncio
+import contextlib
+import json
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from grpc import StatusCode
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from tritonclient.grpc.service_pb2 import ModelInferResponse
+
+from .front import Front
+from .kserve_http import decompress, format_response, parse_request
+from .refusal import Refusal, not_found
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+LARGEST_BODY_SPARE = 1 << 20  # of JSON and small tensors beside the images
+MODEL = "/v2/models/{model}"
+VERSION = MODEL + "/versions/{version}"
+FETCH_TIMEOUT_S = 5.0
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class HttpProtocol:
+    """The routes of one gateway."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        contract = front.contract
+        batch = max(model.max_batch for model in contract.models.values())
+        self.largest_body = batch * contract.max_image_bytes + LARGEST_BODY_SPARE
+
+    def app(self) -> Starlette:
+        """The application of the client's port."""
+        routes = [
+            _route("/v2/health/live", self._live),
+            _route("/live", self._live),
+            _route("/v2/health/ready", self._ready),
+            _route("/ready", self._ready),
+            _route("/v2", self._about),
+        ]
+        for path in (MODEL, VERSION):
+            routes += [
+                _route(path + "/infer", self._infer, "POST"),
+                _route(path + "/ready", self._model_ready),
+                _route(path + "/config", self._about),
+                _route(path + "/stats", self._about),
+                _route(path, self._about),
+            ]
+        return Starlette(routes=routes, exception_handlers={404: _not_served, 405: _not_served})
+
+    def metrics_app(self) -> Starlette:
+        """The application of the metrics' port."""
+        return Starlette(routes=[_route("/metrics", self._metrics)])
+
+    async def _live(self, _: Request) -> Response:
+        return Response(status_code=200)
+
+    async def _ready(self, _: Request) -> Response:
+        return Response(status_code=200 if self._front.is_ready else 503)
+
+    async def _model_ready(self, request: Request) -> Response:
+        known = request.path_params["model"] in self._front.contract.models
+        return Response(status_code=200 if known and self._front.is_ready else 400)
+
+    async def _about(self, request: Request) -> Response:
+        model = request.path_params.get("model")
+        if model is not None and model not in self._front.contract.models:
+            raise not_found(f"Request for unknown model: '{model[:100]}' is not found")
+        server = self._front.backend.server
+        assert server is not None
+        status, kind, body = await asyncio.to_thread(
+            _fetch, f"http://{server.http_url}{request.url.path}"
+        )
+        return Response(body, status, media_type=kind)
+
+    async def _metrics(self, request: Request) -> Response:
+        page = self._front.metrics.page()
+        server = self._front.backend.server
+        if server is not None and self._front.backend.ready.is_set():
+            with contextlib.suppress(OSError):
+                _, _, triton = await asyncio.to_thread(_fetch, server.metrics_url)
+                page += triton
+        return Response(page, media_type="text/plain; version=0.0.4")
+
+    async def _infer(self, request: Request) -> Response:
+        body = await read_body(request, self.largest_body)
+        asked = parse_request(
+            request.path_params["model"],
+            request.path_params.get("version", ""),
+            body,
+            request.headers.get(HEADER_LENGTH),
+        )
+        async with abandoned_on_disconnect(request) as run:
+            answer = await run(self._front.infer(asked.message, None, None))
+        content, header_length = format_response(ModelInferResponse.FromString(answer), asked)
+        if header_length is None:
+            return Response(content, media_type="application/json")
+        return Response(
+            content,
+            media_type="application/octet-stream",
+            headers={HEADER_LENGTH: str(header_length)},
+        )
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body, unpacked, of at most `limit` bytes. Raises Refusal beyond that."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise too_large(limit)
+        parts.append(part)
+    body = b"".join(parts)
+    encoding = request.headers.get("Content-Encoding")
+    return decompress(body, encoding, limit) if encoding else body
+
+
+def too_large(limit: int) -> Refusal:
+    """The answer to a body over the limit."""
+    return Refusal(
+        StatusCode.OUT_OF_RANGE, "too_large", f"a body must have at most {limit:,} bytes; send less"
+    )
+
+
+@contextlib.asynccontextmanager
+async def abandoned_on_disconnect(
+    request: Request,
+) -> AsyncIterator[Callable[[Awaitable[bytes]], Awaitable[bytes]]]:
+    """Run something for a client; it is cancelled when the client leaves."""
+    gone = asyncio.ensure_future(_disconnected(request))
+
+    async def run(answer: Awaitable[bytes]) -> bytes:
+        work = asyncio.ensure_future(answer)
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            work.cancel()
+        return await work
+
+    try:
+        yield run
+    finally:
+        gone.cancel()
+
+
+async def _disconnected(request: Request) -> bytes:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    return b""
+
+
+def _route(path: str, handler: Handler, method: str = "GET") -> Route:
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Refusal as refusal:
+            return refused(refusal)
+
+    return Route(path, answer, methods=[method])
+
+
+def refused(refusal: Refusal) -> Response:
+    """The answer to a refused request, in the protocol's shape."""
+    headers = {}
+    if refusal.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, round(refusal.retry_after_s)))
+    return JSONResponse({"error": refusal.sentence}, refusal.http_status, headers=headers)
+
+
+async def _not_served(request: Request, _: Exception) -> Response:
+    return JSONResponse(
+        {"error": f"{request.method} {request.url.path[:100]} is not served here; see /docs"}, 404
+    )
+
+
+def _fetch(url: str) -> tuple[int, str, bytes]:
+    try:
+        with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_S) as answer:
+            return answer.status, answer.headers.get_content_type(), answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, "application/json", error.read() or json.dumps({}).encode()

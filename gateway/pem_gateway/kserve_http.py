@@ -1,0 +1,263 @@
+"""KServe's HTTP protocol with Triton's binary tensors, from and to the gRPC protocol's messages.
+
+A body is JSON; behind it, where the header Inference-Header-Content-Length tells how long the JSON
+is, the content of the tensors that have `binary_data_size`. Source: the binary tensor data
+extension of Triton's documentation (protocol/extension_binary_data.md).
+"""
+
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tritonclient.grpc.service_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
+
+from .refusal import Refusal, bad_request, unsupported
+
+DEEPEST = 16  # levels of brackets in the JSON of a request; a request needs 4, its data a few more
+NUMPY = {
+    "BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1",
+    "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A request, and which outputs its client wants as binary tensors."""
+
+    message: ModelInferRequest
+    binary_by_default: bool
+    binary: Mapping[str, bool]
+
+    def is_binary(self, output: str) -> bool:
+        """Whether the output goes behind the JSON."""
+        return self.binary.get(output, self.binary_by_default)
+
+
+def parse_request(model: str, version: str, body: bytes, header_length: str | None) -> Parsed:
+    """The message that a body spells. Raises Refusal with a sentence for a malformed one."""
+    size = _header_size(header_length, len(body))
+    question = _parse_json(body[:size])
+    message = ModelInferRequest(model_name=model, model_version=version)
+    message.id = str(question.get("id", ""))
+    parameters = _object(question.get("parameters", {}), "parameters")
+    by_default = bool(parameters.get("binary_data_output", False))
+    for name, value in parameters.items():
+        if name != "binary_data_output":
+            _set_parameter(message.parameters[name], value, name)
+    _add_inputs(message, question, memoryview(body)[size:])
+    return Parsed(message, by_default, _add_outputs(message, question))
+
+
+def format_response(response: ModelInferResponse, asked: Parsed) -> tuple[bytes, int | None]:
+    """The body of an answer, and the length of its JSON where binary tensors follow it."""
+    outputs, tail = [], []
+    for output, raw in zip(response.outputs, response.raw_output_contents, strict=True):
+        told: dict[str, Any] = {
+            "name": output.name,
+            "datatype": output.datatype,
+            "shape": list(output.shape),
+        }
+        if asked.is_binary(output.name):
+            told["parameters"] = {"binary_data_size": len(raw)}
+            tail.append(raw)
+        else:
+            told["data"] = _values(output.datatype, raw)
+        outputs.append(told)
+    answer: dict[str, Any] = {
+        "model_name": response.model_name,
+        "model_version": response.model_version,
+        "outputs": outputs,
+    }
+    if response.id:
+        answer = {"id": response.id, **answer}
+    header = json.dumps(answer, separators=(",", ":")).encode()
+    return b"".join([header, *tail]), len(header) if tail else None
+
+
+def decompress(body: bytes, encoding: str, limit: int) -> bytes:
+    """Undo a Content-Encoding, to at most `limit` bytes. Raises Refusal beyond it."""
+    window = {"gzip": 31, "deflate": 15}.get(encoding.strip().lower())
+    if window is None:
+        raise unsupported(f"Content-Encoding must be gzip or deflate, got {encoding[:40]}")
+    unpacker = zlib.decompressobj(window)
+    try:
+        plain = unpacker.decompress(body, limit)
+    except zlib.error:
+        raise bad_request(f"the body is not {encoding[:40]}, as Content-Encoding says") from None
+    if unpacker.unconsumed_tail:
+        raise Refusal(
+            bad_request("").code,
+            "too_large",
+            f"a body must have at most {limit:,} bytes when unpacked; send less",
+        )
+    if not unpacker.eof:
+        raise bad_request(f"the body ends before its {encoding[:40]} stream does; send all of it")
+    return plain
+
+
+def _header_size(header_length: str | None, total: int) -> int:
+    if header_length is None:
+        return total
+    if not header_length.isdecimal() or not 0 < int(header_length[:20]) <= total:
+        raise bad_request(
+            "Inference-Header-Content-Length must be the length of the JSON before the binary "
+            f"tensors, 1 to {total}, got {header_length[:20]}"
+        )
+    return int(header_length)
+
+
+def _parse_json(text: bytes) -> dict[str, Any]:
+    try:
+        return _object(json.loads(text), "the body")
+    except (ValueError, RecursionError):
+        # The commonest mistake: the image itself.
+        raise bad_request(
+            "the body must be a JSON object with inputs (and binary tensors behind it); to send an "
+            "image file as it is, POST it to /v1/segment"
+        ) from None
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise bad_request(f"{what} must be a JSON object, got {_kind(value)}")
+    return value
+
+
+def _add_inputs(message: ModelInferRequest, question: dict[str, Any], tail: memoryview) -> None:
+    position, raw = 0, []
+    for told in _objects(question.get("inputs"), "inputs"):
+        tensor = message.inputs.add()
+        tensor.name = str(told.get("name", ""))
+        tensor.datatype = str(told.get("datatype", ""))
+        tensor.shape.extend(_shape(told.get("shape"), tensor.name))
+        parameters = _object(told.get("parameters", {}), f"parameters of input '{tensor.name}'")
+        size = parameters.pop("binary_data_size", None)
+        for name, value in parameters.items():
+            _set_parameter(tensor.parameters[name], value, name)
+        if size is None:
+            raw.append(_packed(told.get("data"), tensor.datatype, tensor.name))
+            continue
+        if not isinstance(size, int) or not 0 <= size <= len(tail) - position:
+            raise bad_request(
+                f"binary_data_size of input '{tensor.name[:100]}' must be within the "
+                f"{len(tail) - position} bytes that are left behind the JSON, got {str(size)[:40]}"
+            )
+        raw.append(bytes(tail[position : position + size]))
+        position += size
+    if position != len(tail):
+        raise bad_request(
+            f"the inputs name {position} bytes of binary data, but {len(tail)} follow the JSON"
+        )
+    message.raw_input_contents.extend(raw)
+
+
+def _add_outputs(message: ModelInferRequest, question: dict[str, Any]) -> dict[str, bool]:
+    binary: dict[str, bool] = {}
+    for told in _objects(question.get("outputs", []), "outputs"):
+        output = message.outputs.add()
+        output.name = str(told.get("name", ""))
+        parameters = _object(told.get("parameters", {}), f"parameters of output '{output.name}'")
+        for name, value in parameters.items():
+            if name == "binary_data":
+                binary[output.name] = bool(value)
+            else:
+                _set_parameter(output.parameters[name], value, name)
+    return binary
+
+
+def _objects(value: Any, what: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list):
+        raise bad_request(f"{what} must be a list of tensors, got {_kind(value)}")
+    return [_object(each, f"each of {what}") for each in value]
+
+
+def _shape(value: Any, name: str) -> list[int]:
+    is_shape = isinstance(value, list) and all(
+        isinstance(each, int) and not isinstance(each, bool) and 0 <= each < 2**31 for each in value
+    )
+    if not is_shape:
+        raise bad_request(
+            f"the shape of input '{name[:100]}' must be a list of whole numbers, got "
+            f"{str(value)[:60]}"
+        )
+    return list(value)
+
+
+def _packed(data: Any, datatype: str, name: str) -> bytes:
+    """The elements of a JSON list, nested or flat, as the protocol packs them."""
+    elements = _flat(data, name)
+    if datatype == "BYTES":
+        if not all(isinstance(each, str) for each in elements):
+            raise bad_request(f"data of input '{name[:100]}' must be strings, as it is BYTES")
+        packed = [each.encode("utf-8", "surrogatepass") for each in elements]
+        return b"".join(struct.pack("<I", len(each)) + each for each in packed)
+    kind = NUMPY.get(datatype)
+    if kind is None:
+        raise bad_request(f"'{datatype[:20]}' of input '{name[:100]}' is no data type")
+    try:
+        array = np.array(elements, dtype=float if kind[-2] == "f" else None)
+        if array.dtype.kind not in "fiub" or array.ndim != 1:
+            raise ValueError
+        return array.astype(kind, casting="same_kind" if kind[-2] == "f" else "unsafe").tobytes()
+    except (ValueError, TypeError, OverflowError):
+        raise bad_request(
+            f"data of input '{name[:100]}' must be numbers that fit {datatype}"
+        ) from None
+
+
+def _flat(data: Any, name: str) -> list[Any]:
+    if not isinstance(data, list):
+        raise bad_request(
+            f"the input '{name[:100]}' must have data, a list, or binary_data_size, got "
+            f"{_kind(data)}"
+        )
+    level = data
+    for _ in range(DEEPEST):
+        if not any(isinstance(each, list) for each in level):
+            return level
+        if not all(isinstance(each, list) for each in level):
+            break
+        level = [inner for each in level for inner in each]
+    raise bad_request(f"data of input '{name[:100]}' must be nested as its shape is")
+
+
+def _set_parameter(parameter: InferParameter, value: Any, name: str) -> None:
+    if isinstance(value, bool):
+        parameter.bool_param = value
+    elif isinstance(value, int) and -(2**63) <= value < 2**63:
+        parameter.int64_param = value
+    elif isinstance(value, str):
+        parameter.string_param = value
+    else:
+        raise bad_request(
+            f"the parameter '{name[:100]}' must be a whole number, a string or a boolean, got "
+            f"{_kind(value)}"
+        )
+
+
+def _values(datatype: str, raw: bytes) -> list[Any]:
+    if datatype == "BYTES":
+        elements, position = [], 0
+        while position < len(raw):
+            (length,) = struct.unpack_from("<I", raw, position)
+            elements.append(raw[position + 4 : position + 4 + length])
+            position += 4 + length
+        try:
+            return [each.decode() for each in elements]
+        except UnicodeDecodeError:
+            raise bad_request(
+                "an output of bytes that are no text cannot be JSON; ask for it with the parameter "
+                "binary_data"
+            ) from None
+    values: list[Any] = np.frombuffer(raw, NUMPY[datatype]).tolist()
+    return values
+
+
+def _kind(value: Any) -> str:
+    """What JSON calls it."""
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
+    return "nothing" if value is None else names.get(type(value), "a number")
