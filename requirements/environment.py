@@ -30,10 +30,19 @@ ENVIRONMENTS = ROOT / ".venvs"
 
 # What a layer installs: projects of this repository, by folder, and requirements/LAYER.txt.
 LAYERS = {
-    "serve": ("client", "server"),
-    "load": ("client", "server", "loadtest", "fleet"),
-    "network": ("client", "server", "build", "training", "loadtest", "bench"),
-    "test": ("client", "server", "build", "training", "bench", "loadtest", "fleet"),
+    "serve": ("client", "server", "gateway"),
+    "load": ("client", "server", "gateway", "loadtest", "fleet"),
+    "network": ("client", "server", "gateway", "build", "training", "loadtest", "bench"),
+    "test": (
+        "client",
+        "server",
+        "gateway",
+        "build",
+        "training",
+        "bench",
+        "loadtest",
+        "fleet",
+    ),
 }
 TORCH = "torch==2.13.0"  # by version only: its build differs from machine to machine
 TORCH_NOTICE = """PyPI's torch carries CUDA, several GB. For the CPU build, stop this and set

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from pem_gateway.contract import Contract, load_contract
 from tritonclient.grpc.service_pb2 import ModelInferRequest
 
+from pem_gateway.contract import Contract, load_contract
 from pem_server.checkout import MODEL_REPOSITORY
 
 ENSEMBLE = "fai-pem-m-ade"

@@ -1,4 +1,5 @@
 import pytest
+
 from pem_gateway.admission import Admission
 from pem_gateway.refusal import Refusal
 

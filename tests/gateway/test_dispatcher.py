@@ -5,12 +5,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tritonclient.grpc.service_pb2 import ModelInferRequest
+
 from pem_gateway.admission import Admission
 from pem_gateway.backend import BackendGone
 from pem_gateway.dispatcher import Dispatcher
 from pem_gateway.infer_request import Work
 from pem_gateway.refusal import Refusal
-from tritonclient.grpc.service_pb2 import ModelInferRequest
 
 
 class FakeBackend:

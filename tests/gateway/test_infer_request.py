@@ -2,10 +2,11 @@ from collections.abc import Callable
 
 import pytest
 from grpc import StatusCode
+from tritonclient.grpc.service_pb2 import ModelInferRequest
+
 from pem_gateway.contract import Contract
 from pem_gateway.infer_request import check
 from pem_gateway.refusal import Refusal
-from tritonclient.grpc.service_pb2 import ModelInferRequest
 
 Change = Callable[[ModelInferRequest], object]
 

@@ -4,11 +4,12 @@ import zlib
 
 import numpy as np
 import pytest
-from pem_gateway.kserve_http import decompress, format_response, parse_request
-from pem_gateway.refusal import Refusal
 from tritonclient.grpc.service_pb2 import ModelInferResponse
 from tritonclient.http import InferInput, InferRequestedOutput
 from tritonclient.http._utils import _get_inference_request
+
+from pem_gateway.kserve_http import decompress, format_response, parse_request
+from pem_gateway.refusal import Refusal
 
 
 def _asked(**changes: object) -> bytes:

@@ -126,7 +126,17 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     root = tmp_path / "a checkout"
     make_projects(
         root,
-        ["client", "server", "build", "training", "bench", "loadtest", "fleet", "requirements"],
+        [
+            "client",
+            "server",
+            "gateway",
+            "build",
+            "training",
+            "bench",
+            "loadtest",
+            "fleet",
+            "requirements",
+        ],
     )
     (root / "server/pem_server").mkdir()
     shutil.copy(ROOT / "server/pem_server/python_check.py", root / "server/pem_server")

@@ -58,7 +58,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "checkout"
     wheels = tmp_path / "wheels"
     wheels.mkdir()
-    for project in ("client", "server"):
+    for project in ("client", "server", "gateway"):
         (root / project).mkdir(parents=True)
         (root / project / f"{project}_module.py").touch()
         (root / project / "pyproject.toml").write_text(
