@@ -9,7 +9,9 @@ from tritonclient.grpc import model_config_pb2
 
 from pem_server.model_config import read_model_config
 
-CALLABLE = ("fai-pem-m-ade", "pem_network")
+ENSEMBLE = "fai-pem-m-ade"
+CALLABLE = (ENSEMBLE, "pem_network")
+LABELS = Path("pem_postprocess", "labels.txt")
 # Bytes of one element; BYTES elements carry their own length.
 ITEM_SIZE = {
     "BOOL": 1, "UINT8": 1, "UINT16": 2, "UINT32": 4, "UINT64": 8, "INT8": 1, "INT16": 2,
@@ -44,6 +46,7 @@ class Contract:
     models: Mapping[str, Model]
     max_image_bytes: int
     max_image_pixels: int
+    labels: tuple[str, ...] = ()  # the name of each class
 
 
 def load_contract(repository: Path, config_name: str | None = None) -> Contract:
@@ -54,6 +57,7 @@ def load_contract(repository: Path, config_name: str | None = None) -> Contract:
         models,
         max_image_bytes=int(parameters["max_image_bytes"].string_value),
         max_image_pixels=int(parameters["max_image_pixels"].string_value),
+        labels=tuple((repository / LABELS).read_text(encoding="utf-8").splitlines()),
     )
 
 

@@ -22,6 +22,8 @@ from .front import Front
 from .gateway_metrics import Metrics
 from .http_server import HttpProtocol
 from .infer_request import Work
+from .page_files import page_routes
+from .rest import Rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,7 @@ async def run(settings: Settings) -> None:
         await grpc.start()
         stack.push_async_callback(grpc.stop, 1.0)
         for app, port in (
-            (http.app(), settings.http_port),
+            (http.app([*Rest(front).routes(), *page_routes()]), settings.http_port),
             (http.metrics_app(), settings.metrics_port),
         ):
             await stack.enter_async_context(_serving(app, settings.bind, port))

@@ -8,13 +8,13 @@ import contextlib
 import json
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from grpc import StatusCode
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from tritonclient.grpc.service_pb2 import ModelInferResponse
 
 from .front import Front
@@ -39,28 +39,31 @@ class HttpProtocol:
         batch = max(model.max_batch for model in contract.models.values())
         self.largest_body = batch * contract.max_image_bytes + LARGEST_BODY_SPARE
 
-    def app(self) -> Starlette:
-        """The application of the client's port."""
+    def app(self, more_routes: Sequence[BaseRoute] = ()) -> Starlette:
+        """The application of the client's port, with the routes of others beside KServe's."""
         routes = [
-            _route("/v2/health/live", self._live),
-            _route("/live", self._live),
-            _route("/v2/health/ready", self._ready),
-            _route("/ready", self._ready),
-            _route("/v2", self._about),
+            route("/v2/health/live", self._live),
+            route("/live", self._live),
+            route("/v2/health/ready", self._ready),
+            route("/ready", self._ready),
+            route("/v2", self._about),
         ]
         for path in (MODEL, VERSION):
             routes += [
-                _route(path + "/infer", self._infer, "POST"),
-                _route(path + "/ready", self._model_ready),
-                _route(path + "/config", self._about),
-                _route(path + "/stats", self._about),
-                _route(path, self._about),
+                route(path + "/infer", self._infer, "POST"),
+                route(path + "/ready", self._model_ready),
+                route(path + "/config", self._about),
+                route(path + "/stats", self._about),
+                route(path, self._about),
             ]
-        return Starlette(routes=routes, exception_handlers={404: _not_served, 405: _not_served})
+        return Starlette(
+            routes=[*routes, *more_routes],
+            exception_handlers={404: _not_served, 405: _wrong_method},
+        )
 
     def metrics_app(self) -> Starlette:
         """The application of the metrics' port."""
-        return Starlette(routes=[_route("/metrics", self._metrics)])
+        return Starlette(routes=[route("/metrics", self._metrics)])
 
     async def _live(self, _: Request) -> Response:
         return Response(status_code=200)
@@ -158,7 +161,9 @@ async def _disconnected(request: Request) -> bytes:
     return b""
 
 
-def _route(path: str, handler: Handler, method: str = "GET") -> Route:
+def route(path: str, handler: Handler, method: str = "GET") -> Route:
+    """A route whose handler may raise Refusal."""
+
     async def answer(request: Request) -> Response:
         try:
             return await handler(request)
@@ -174,6 +179,13 @@ def refused(refusal: Refusal) -> Response:
     if refusal.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, round(refusal.retry_after_s)))
     return JSONResponse({"error": refusal.sentence}, refusal.http_status, headers=headers)
+
+
+async def _wrong_method(request: Request, error: Exception) -> Response:
+    headers = dict(getattr(error, "headers", None) or {})
+    told = f"{request.url.path[:100]} takes {headers.get('Allow', 'another method')}"
+    sentence = f"{told}, got {request.method[:20]}; see /docs"
+    return JSONResponse({"error": sentence}, 405, headers=headers)
 
 
 async def _not_served(request: Request, _: Exception) -> Response:
