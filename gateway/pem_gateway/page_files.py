@@ -15,6 +15,7 @@ FILES = {
     "/page/page.css": "page.css",
     "/page/page.js": "page.js",
     "/page/regions.js": "regions.js",
+    "/page/server.js": "server.js",
     "/page/docs.css": "docs.css",
     "/page/docs.js": "docs.js",
 }
