@@ -25,6 +25,7 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 LARGEST_BODY_SPARE = 1 << 20  # of JSON and small tensors beside the images
 MODEL = "/v2/models/{model}"
 VERSION = MODEL + "/versions/{version}"
+VERSION_SERVED = "1"
 FETCH_TIMEOUT_S = 5.0
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -58,7 +59,7 @@ class HttpProtocol:
             ]
         return Starlette(
             routes=[*routes, *more_routes],
-            exception_handlers={404: _not_served, 405: _wrong_method},
+            exception_handlers={404: _not_served, 405: _wrong_method, 500: _failed},
         )
 
     def metrics_app(self) -> Starlette:
@@ -73,18 +74,37 @@ class HttpProtocol:
 
     async def _model_ready(self, request: Request) -> Response:
         known = request.path_params["model"] in self._front.contract.models
-        return Response(status_code=200 if known and self._front.is_ready else 400)
+        is_version = request.path_params.get("version", VERSION_SERVED) == VERSION_SERVED
+        ready = known and is_version and self._front.is_ready
+        return Response(status_code=200 if ready else 400)
 
     async def _about(self, request: Request) -> Response:
         model = request.path_params.get("model")
         if model is not None and model not in self._front.contract.models:
             raise not_found(f"Request for unknown model: '{model[:100]}' is not found")
-        server = self._front.backend.server
-        assert server is not None
-        status, kind, body = await asyncio.to_thread(
-            _fetch, f"http://{server.http_url}{request.url.path}"
-        )
+        version = request.path_params.get("version", VERSION_SERVED)
+        if version != VERSION_SERVED:
+            raise not_found(
+                f"Request for unknown model: '{model}' version {version[:20]} is not found; leave "
+                "the version out"
+            )
+        status, kind, body = await self._ask_server(request.url.path)
         return Response(body, status, media_type=kind)
+
+    async def _ask_server(self, path: str) -> tuple[int, str, bytes]:
+        """What tritonserver's own HTTP port answers. `path` has only names that were checked."""
+        server = self._front.backend.server
+        try:
+            if server is None:
+                raise OSError
+            return await asyncio.to_thread(_fetch, f"http://{server.http_url}{path}")
+        except OSError:
+            raise Refusal(
+                StatusCode.UNAVAILABLE,
+                "restarting",
+                "the server is being restarted; ask again in a few seconds",
+                retry_after_s=self._front.backend.start_took_s,
+            ) from None
 
     async def _metrics(self, request: Request) -> Response:
         page = self._front.metrics.page()
@@ -186,6 +206,10 @@ async def _wrong_method(request: Request, error: Exception) -> Response:
     told = f"{request.url.path[:100]} takes {headers.get('Allow', 'another method')}"
     sentence = f"{told}, got {request.method[:20]}; see /docs"
     return JSONResponse({"error": sentence}, 405, headers=headers)
+
+
+async def _failed(request: Request, _: Exception) -> Response:
+    return JSONResponse({"error": "the gateway failed; the reason is in its log"}, 500)
 
 
 async def _not_served(request: Request, _: Exception) -> Response:

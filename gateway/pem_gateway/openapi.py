@@ -106,7 +106,9 @@ def _segment_parameters() -> list[Json]:
 
 
 def _kserve() -> Json:
-    paths: Json = {"/v2": {"get": _get("kserve", "server", "The server and its extensions")}}
+    server = _get("kserve", "server", "The server and its extensions")
+    server["responses"].update(_faults(503))
+    paths: Json = {"/v2": {"get": server}}
     for path, suffix in ((MODEL, ""), (VERSIONED, "Version")):
         parameters = [_path("model", CALLABLE)]
         if suffix:
@@ -117,7 +119,7 @@ def _kserve() -> Json:
             "/stats": _get("kserve", f"stats{suffix}", "Statistics of a model"),
         }
         for name, operation in operations.items():
-            operation["responses"].update(_faults(400, 404))
+            operation["responses"].update(_faults(400, 404, 503))
             paths[path + name] = {"parameters": parameters, "get": operation}
         paths[path + "/ready"] = {
             "parameters": parameters,
