@@ -1,6 +1,7 @@
 """The one image in the body of a plain HTTP request: the body itself, or a file in a form."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -50,13 +51,22 @@ async def read_image(request: Request, limit: int) -> bytes:
 async def _file_of_form(request: Request, body: bytes) -> bytes:
     parser = _InMemory(request.headers, _slices(body), max_files=1, max_fields=1)
     try:
-        files = _files(await parser.parse())
+        async with _closing(await parser.parse()) as form:
+            files = _files(form)
+            if len(files) == 1:
+                return bytes(files[0].file.read())
     except (MultiPartException, FormParserError) as error:
         reason = getattr(error, "message", None) or str(error)
         raise bad_request(f"{ONE_FILE}; this one cannot be read: {reason[:100]}") from None
-    if len(files) != 1:
-        raise bad_request(f"{ONE_FILE}, got no file; options such as threshold go into the URL")
-    return bytes(files[0].file.read())
+    raise bad_request(f"{ONE_FILE}, got another one; options such as threshold go into the URL")
+
+
+@contextlib.asynccontextmanager
+async def _closing(form: FormData) -> AsyncGenerator[FormData, None]:
+    try:
+        yield form
+    finally:
+        await form.close()
 
 
 def _files(form: FormData) -> list[UploadFile]:

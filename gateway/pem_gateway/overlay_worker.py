@@ -11,9 +11,13 @@ import sys
 
 from .overlay_process import BAD_IMAGE
 
-MEMORY_BYTES = 1 << 30
+MEMORY_BYTES = 1 << 30  # 16 megapixels with 12 regions take half of it
 PROCESSOR_S = 15
 MOST_PIXELS = 16_000_000
+TOO_MANY = (
+    f"the overlay of an image of this size with so many regions takes more than {MEMORY_BYTES:,} "
+    "bytes; scale the image down, or ask for the detections and draw them with pem_client"
+)
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 
 
@@ -28,6 +32,9 @@ def main() -> int:
         overlay = draw(question[8:end], question[end:])
     except ValueError as error:
         print(error, file=sys.stderr)
+        return BAD_IMAGE
+    except MemoryError:
+        print(TOO_MANY, file=sys.stderr)
         return BAD_IMAGE
     sys.stdout.buffer.write(overlay)
     return 0

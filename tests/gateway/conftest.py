@@ -1,13 +1,18 @@
 """The contract of the repository, and requests that hold it."""
 
-from collections.abc import Callable
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from polling import poll
 from tritonclient.grpc.service_pb2 import ModelInferRequest
 
 from pem_gateway.contract import Contract, load_contract
 from pem_server.checkout import MODEL_REPOSITORY
+from pem_server.ports import free_ports
 
 ENSEMBLE = "fai-pem-m-ade"
 
@@ -37,3 +42,42 @@ def request_of() -> Callable[..., ModelInferRequest]:
         return message
 
     return make
+
+
+# The gateway as its launcher runs it, with one recorded answer for every image.
+PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from pem_gateway.gateway import Settings, run
+from pem_server.stub_network import Cost, stub_repository
+
+http, grpc, metrics = map(int, sys.argv[2:])
+with stub_repository(Path(sys.argv[1]), Cost(20, 5)) as repository:
+    asyncio.run(
+        run(Settings(repository=repository, http_port=http, grpc_port=grpc, metrics_port=metrics))
+    )
+"""
+
+
+@pytest.fixture(scope="session")
+def gateway_url() -> Iterator[str]:
+    """The HTTP address of a gateway that runs before a stub network."""
+    ports = [str(port) for port in free_ports(3)]
+    command = [sys.executable, "-c", PROGRAM, str(MODEL_REPOSITORY), *ports]
+    process = subprocess.Popen(command)
+    url = f"http://127.0.0.1:{ports[0]}"
+    try:
+        assert poll(lambda: process.poll() is not None or _is_ready(url))
+        assert process.poll() is None, "the gateway did not start"
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/ready") as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
