@@ -123,7 +123,7 @@ def _kserve() -> Json:
             paths[path + name] = {"parameters": parameters, "get": operation}
         paths[path + "/ready"] = {
             "parameters": parameters,
-            "get": _probe("kserve", f"ready{suffix}", "Whether a model is ready", 400),
+            "get": _probe("kserve", f"modelReady{suffix}", "Whether a model is ready", 400),
         }
         paths[path + "/infer"] = {"parameters": parameters, "post": _infer(suffix)}
     return paths
