@@ -46,16 +46,17 @@ class Overlays:
         finally:
             self._places += 1
 
-    async def draw(self, image: bytes, detections: bytes) -> bytes:
+    async def draw(self, image: bytes, detections: bytes, limit_s: float = LONGEST_S) -> bytes:
         """The PNG of an image with its detections (JSON) over it. Raises Refusal."""
         try:
-            async with asyncio.timeout(LONGEST_S), self._one:
+            async with asyncio.timeout(limit_s), self._one:
                 return await _draw(len(image).to_bytes(8, "little") + image + detections)
         except TimeoutError:
             raise Refusal(
                 StatusCode.DEADLINE_EXCEEDED,
                 "deadline",
-                f"the overlay took longer than {LONGEST_S:g} s; send a smaller image",
+                f"the overlay took longer than the {limit_s:.3g} s that were left; send a smaller "
+                "image, or ask for the detections and draw them with pem_client",
             ) from None
 
 

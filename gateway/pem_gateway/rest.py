@@ -8,6 +8,7 @@ own (`overlay_process`).
 import json
 import re
 import struct
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ from .front import Front
 from .http_server import abandoned_on_disconnect, route
 from .image_body import read_image
 from .openapi import describe
-from .overlay_process import Overlays
+from .overlay_process import LONGEST_S, Overlays
 from .refusal import Refusal, bad_request
 
 JSON, PNG = "application/json", "image/png"
@@ -86,8 +87,10 @@ class Rest:
 
     async def _overlay(self, image: bytes, options: Options) -> bytes:
         with self._overlays.place():
+            began = time.monotonic()
             detections = await self._infer(image, options, OUTPUT[JSON])
-            return await self._overlays.draw(image, detections)
+            left_s = (options.timeout_s or LONGEST_S) - (time.monotonic() - began)
+            return await self._overlays.draw(image, detections, max(0.0, left_s))
 
     async def _infer(self, image: bytes, options: Options, output: str) -> bytes:
         message = _message(image, options.threshold, output)

@@ -204,13 +204,22 @@ def test_a_fault_is_the_servers_sentence(page: Callable[..., Page], tmp_path: Pa
     assert not shown["again"].is_displayed(), "the same file would fail again"
 
 
-def test_a_pasted_image_is_taken(page: Callable[..., Page], street: Path) -> None:
+@pytest.mark.parametrize(
+    "event",
+    [
+        "ClipboardEvent('paste', { clipboardData: data })",
+        "DragEvent('drop', { dataTransfer: data })",
+    ],
+)
+def test_a_pasted_or_dropped_image_is_taken(
+    page: Callable[..., Page], street: Path, event: str
+) -> None:
     shown = page()
     shown.driver.execute_script(
-        """const bytes = Uint8Array.from(atob(arguments[0]), (letter) => letter.charCodeAt(0));
-        const clipboardData = new DataTransfer();
-        clipboardData.items.add(new File([bytes], "pasted.jpg", { type: "image/jpeg" }));
-        dispatchEvent(new ClipboardEvent("paste", { clipboardData }));""",
+        f"""const bytes = Uint8Array.from(atob(arguments[0]), (letter) => letter.charCodeAt(0));
+        const data = new DataTransfer();
+        data.items.add(new File([bytes], "photo.jpg", {{ type: "image/jpeg" }}));
+        dispatchEvent(new {event});""",
         base64.b64encode(street.read_bytes()).decode(),
     )
     assert poll(lambda: shown.state, until=lambda state: state == "done") == "done"

@@ -5,7 +5,6 @@ import contextlib
 import io
 import json
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ from grpc import StatusCode
 from pem_gateway.contract import Contract
 from pem_gateway.http_server import HttpProtocol
 from pem_gateway.openapi import ANSWER_SCHEMA
-from pem_gateway.overlay_process import WAITING, Overlays
-from pem_gateway.overlay_worker import MOST_PIXELS
 from pem_gateway.page_files import FILES, page_routes
 from pem_gateway.refusal import Refusal
 from pem_gateway.rest import Rest, choose_kind, parse_options
@@ -276,50 +273,6 @@ def test_pages_load_nothing_from_elsewhere(front: FakeFront, path: str) -> None:
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     outside = answer.text.replace("http://www.w3.org/2000/svg", "")
     assert "//" not in outside.replace("// ", ""), "an address, or a comment without a space"
-
-
-@pytest.fixture
-def photo() -> bytes:
-    return _png((60, 40))
-
-
-def _png(size: tuple[int, int], mode: str = "RGB") -> bytes:
-    file = io.BytesIO()
-    Image.new(mode, size).save(file, "PNG")
-    return file.getvalue()
-
-
-def _overlays(images: list[bytes], detections: bytes) -> Iterator[bytes | Refusal]:
-    async def main() -> list[Any]:
-        overlays = Overlays()
-        drawn = (overlays.draw(image, detections) for image in images)
-        return await asyncio.gather(*drawn, return_exceptions=True)
-
-    yield from asyncio.run(main())
-
-
-def test_an_overlay_is_drawn_by_another_process(photo: bytes) -> None:
-    large = _png((MOST_PIXELS + 1, 1), "1")
-    overlay, refused, failed = _overlays([photo, large, b"none"], ANSWERS["detections"])
-    assert isinstance(overlay, bytes)
-    assert Image.open(io.BytesIO(overlay)).size == (60, 40)
-    assert isinstance(refused, Refusal)
-    assert refused.code is StatusCode.INVALID_ARGUMENT
-    assert f"{MOST_PIXELS:,}" in refused.sentence
-    assert isinstance(failed, Refusal)
-    assert failed.code is StatusCode.INTERNAL
-
-
-def test_places_for_overlays_are_few_and_come_back() -> None:
-    overlays = Overlays()
-    with contextlib.ExitStack() as held:
-        for _ in range(WAITING):
-            held.enter_context(overlays.place())
-        with pytest.raises(Refusal) as refused, overlays.place():
-            pass
-    assert refused.value.code is StatusCode.UNAVAILABLE
-    with overlays.place():
-        pass
 
 
 def test_a_real_gateway_answers_as_the_schema_says(gateway_url: str, root: Path) -> None:
