@@ -9,13 +9,13 @@ from typing import Any
 import jsonschema
 import pytest
 from openapi_spec_validator import validate
+from starlette.routing import Route
+
+from pem_client import Detections
 from pem_gateway.contract import Contract
 from pem_gateway.http_server import HttpProtocol
 from pem_gateway.openapi import ANSWER_SCHEMA, describe
 from pem_gateway.rest import Rest
-from starlette.routing import Route
-
-from pem_client import Detections
 
 # What random bytes are worth as an image no schema says, so a refusal of valid data is no fault;
 # and refusals for what is not served (501), overload and deadlines have statuses of the server's.

@@ -9,10 +9,11 @@ from typing import Any
 import psutil
 import pytest
 from grpc import StatusCode
+from PIL import Image
+
 from pem_gateway.overlay_process import WAITING, Overlays
 from pem_gateway.overlay_worker import MOST_PIXELS
 from pem_gateway.refusal import Refusal
-from PIL import Image
 
 NOTHING = b'{"detections":[],"latency":{}}'
 

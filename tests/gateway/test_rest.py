@@ -12,15 +12,16 @@ import httpx
 import jsonschema
 import pytest
 from grpc import StatusCode
+from PIL import Image
+from starlette.applications import Starlette
+from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
+
 from pem_gateway.contract import Contract
 from pem_gateway.http_server import HttpProtocol
 from pem_gateway.openapi import ANSWER_SCHEMA
 from pem_gateway.page_files import FILES, page_routes
 from pem_gateway.refusal import Refusal
 from pem_gateway.rest import Rest, choose_kind, parse_options
-from PIL import Image
-from starlette.applications import Starlette
-from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
 JSON, PNG = "application/json", "image/png"
 ANSWERS = {"detections": b'{"detections":[],"latency":{}}', "segmentation": b"\x89PNG a map"}
