@@ -26,6 +26,7 @@ from typing import Any
 
 import onnx
 
+from pem_server import checksums
 from pem_server.checkout import ROOT
 from pem_server.console import accept_old_options, log
 from pemexport import contract
@@ -79,11 +80,14 @@ def _export_served(network: Pem, options: argparse.Namespace, images: Images) ->
     """The graph, and its ranges if there are images to measure them on; returns the files."""
     target = options.output or contract.ONNX_PATH
     if options.calibration is None:
-        return [write_served_graph(network, target, images, mask_stride=options.mask_stride)]
+        write_served_graph(network, target, images, mask_stride=options.mask_stride)
+        checksums.graph_written(target)
+        return [target]
     gate = _gate_arguments(options)
     with replace_when_done(target) as draft:
         write_served_graph(network, draft, images, mask_stride=options.mask_stride)
         write_ranges(draft, **gate)
+    checksums.graph_written(target)
     return [target, contract.ranges_path(target)]
 
 

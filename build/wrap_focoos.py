@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from pem_server import checksums
 from pem_server.checkout import ROOT
 from pem_server.console import accept_old_options, log
 from pemexport import contract
@@ -77,6 +78,7 @@ def wrap_focoos(source: Path, target: Path, images: Images, *, bgr: bool = False
             log(f"{layout}, batch {count}: {agreement}")
             if not agreement.good:
                 raise WrapError(f"the wrapped graph differs from the graph inside it: {agreement}")
+    checksums.graph_written(target)
     return target
 
 

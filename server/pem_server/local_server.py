@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import signal
 import subprocess
 import sys
 import threading
@@ -20,8 +21,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
-from pem_server import repository_check, server_log, supervisor, triton_install
+from pem_server import machine_check, server_log, supervisor, triton_install
 from pem_server.ports import LOOPBACK, free_ports
+from pem_server.stub_network import Cost, write_stub_repository
 
 LAST_LINES = 300  # of the log, kept for the reason of a failure
 WAIT_INTERVAL_S = 1.0
@@ -46,8 +48,9 @@ class TritonServer:
     The context manager starts and stops it; after Ctrl-C it does not wait for requests. The server
     also ends when this process does, even when it is killed. Port 0 picks a free one. `on_log` is
     called with every line of the server's log, in a separate thread. `config_name` selects
-    configs/NAME.pbtxt of each model that has it. `exit_timeout_s`: how long a stop waits for
-    requests; an idle HTTP connection uses all of it.
+    configs/NAME.pbtxt of each model that has it. `stub_network`: serve a copy of the repository, in
+    the scratch folder, whose network is a stub of this cost. `exit_timeout_s`: how long a stop
+    waits for requests; an idle HTTP connection uses all of it.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class TritonServer:
         grpc_port: int = 0,
         metrics_port: int = 0,
         config_name: str | None = None,
+        stub_network: Cost | None = None,
         verbose: bool = False,
         exit_timeout_s: int = 5,
         on_log: Callable[[str], None] | None = None,
@@ -68,10 +72,12 @@ class TritonServer:
         self.grpc_port = grpc_port or spare[1]
         self.metrics_port = metrics_port or spare[2]
         self._config_name = config_name
+        self._stub_network = stub_network
         self._verbose = verbose
         self._exit_timeout_s = exit_timeout_s
         self._on_log = on_log
         self._log: deque[str] = deque(maxlen=LAST_LINES)
+        self._scratch: Path | None = None
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._log_reader = threading.Thread(target=self._read_log, daemon=True)
 
@@ -110,12 +116,24 @@ class TritonServer:
         if self._supervisor:
             raise LocalServerError("TritonServer cannot be restarted; create a new one.")
         ports = (self.http_port, self.grpc_port, self.metrics_port)
-        if problems := repository_check.machine_problems(*ports):
+        if problems := machine_check.machine_problems(*ports):
             raise LocalServerError("\n".join(problems))
-        scratch = triton_install.new_scratch()
+        self._scratch = triton_install.new_scratch()
+        try:
+            self._supervisor = self._start_supervisor(self._scratch)
+        except BaseException:
+            supervisor.remove_leftovers(self._scratch)
+            raise
+        self._log_reader.start()
+
+    def _start_supervisor(self, scratch: Path) -> subprocess.Popen[bytes]:
+        if self._stub_network:
+            stub = scratch / self.repository.name
+            write_stub_repository(self.repository, stub, self._stub_network)
+            self.repository = stub
         limit = self._exit_timeout_s + GRACE_AFTER_TIMEOUT_S
         supervise = [sys.executable, "-I", "-S", supervisor.__file__, str(scratch), str(limit)]
-        self._supervisor = subprocess.Popen(
+        return subprocess.Popen(
             supervise + self._command(scratch),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -124,12 +142,11 @@ class TritonServer:
             env={**KEEP_FREED_MEMORY, **triton_install.environment()},
             start_new_session=True,  # a Ctrl-C in the terminal reaches this process only
         )
-        self._log_reader.start()
 
     def wait_until_ready(self, timeout_s: float = 120.0) -> None:
         """Return when all models are loaded and warm; LocalServerError when they cannot be."""
         deadline = time.monotonic() + timeout_s
-        while not _answers_ready(self.http_port):
+        while not self.is_ready():
             if not self.is_running():
                 raise LocalServerError(self.why_ended("did not start"))
             if time.monotonic() > deadline:
@@ -138,6 +155,10 @@ class TritonServer:
                     "the model that it is still loading."
                 )
             time.sleep(0.05)
+
+    def is_ready(self) -> bool:
+        """Ask the server whether all models are loaded and warm."""
+        return _answers_ready(self.http_port)
 
     def is_running(self) -> bool:
         """Whether the server was started and has not exited."""
@@ -168,7 +189,9 @@ class TritonServer:
             return
         with contextlib.suppress(BrokenPipeError):
             self._supervisor.stdin.close()
-        self._supervisor.wait()
+        self._supervisor.send_signal(signal.SIGCONT)  # one that was stopped cannot clean up
+        if self._supervisor.wait() < 0 and self._scratch:
+            supervisor.clean_up(self._scratch)  # it was killed and could not
         self._log_reader.join()
 
     def _request_stop(self) -> None:
@@ -227,9 +250,13 @@ class TritonServer:
         """One sentence about a server that no longer runs."""
         assert self._supervisor
         self._log_reader.join()
-        lines = list(self._log)
-        reason = server_log.causes(lines) or server_log.last_error(lines) or "it logged nothing"
-        return f"tritonserver {what} (exit code {self._supervisor.returncode}): {reason}."
+        code, lines = self._supervisor.returncode, list(self._log)
+        reason = server_log.causes(lines)
+        if not reason and (code > 128 or code < 0):  # what it logged last is not the reason
+            name = signal.Signals(code - 128 if code > 128 else -code).name
+            return f"tritonserver {what} (exit code {code}, {name})."
+        reason = reason or server_log.last_error(lines) or "it logged nothing"
+        return f"tritonserver {what} (exit code {code}): {reason}."
 
 
 def _answers_ready(port: int) -> bool:

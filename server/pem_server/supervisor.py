@@ -14,6 +14,7 @@ SCRATCH and all shared memory named after it. The exit code is the server's. Sta
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
@@ -22,6 +23,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -41,6 +43,24 @@ def main(arguments: list[str]) -> int:
         return _run(command, grace_s)
     finally:
         remove_leftovers(scratch)
+
+
+def clean_up(scratch: Path) -> None:
+    """Do a killed supervisor's work: end the processes that name its scratch folder, remove it."""
+    # tritonserver dies with the supervisor, and its steps notice that only after a while.
+    while numbers := list(_processes_of(scratch)):
+        for number in numbers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        time.sleep(0.02)
+    remove_leftovers(scratch)
+
+
+def _processes_of(scratch: Path) -> Iterator[int]:
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has just ended; a zombie's is empty
+            if scratch.name.encode() in command.read_bytes():
+                yield int(command.parent.name)
 
 
 def remove_leftovers(scratch: Path) -> None:

@@ -4,15 +4,14 @@ import contextlib
 import http.client
 import json
 import os
-import pty
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import pytest
+from leftovers import leftovers, process_of, regions, scratch_names
 from polling import poll
 
 from pem_server import LocalServerError, TritonServer
@@ -53,8 +52,6 @@ class TritonPythonModel:
         time.sleep(60)
 """
 
-CTRL_C = b"\x03"
-
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
@@ -70,34 +67,34 @@ def test_a_server_runs_its_steps_in_a_clean_environment_and_leaves_nothing(repos
     lines = []
     with TritonServer(repository, on_log=lines.append) as server:
         server.wait_until_ready()
-        names = scratch_names(repository)
+        names = scratch_names(repository.parent)
         assert regions(names)  # else the check below could not fail
         prefix, working_folder, threads = json.loads(infer(server.http_port))
         assert (prefix, working_folder, threads) == (sys.prefix, [], "1")
         assert any("a warning of the step" in line for line in lines)
         assert get(server.metrics_port, "/metrics").startswith("# HELP nv_")
     assert any("Signal (15)" in line for line in lines)  # a graceful stop
-    assert leftovers(repository, names) == []
+    assert leftovers(repository.parent, names) == []
     assert not server.is_running()
 
 
 def test_a_stop_with_a_connected_client_leaves_nothing(repository):
     with TritonServer(repository, exit_timeout_s=1) as server:
         server.wait_until_ready()
-        names = scratch_names(repository)
+        names = scratch_names(repository.parent)
         idle = http.client.HTTPConnection("127.0.0.1", server.http_port)
         idle.request("GET", "/v2/health/live")
         idle.getresponse().read()
     idle.close()
-    assert leftovers(repository, names) == []
+    assert leftovers(repository.parent, names) == []
 
 
 def test_a_kill_leaves_nothing(repository):
     with TritonServer(repository) as server:
         server.wait_until_ready()
-        names = scratch_names(repository)
+        names = scratch_names(repository.parent)
         server.kill()
-        assert leftovers(repository, names) == []
+        assert leftovers(repository.parent, names) == []
 
 
 def test_ctrl_c_in_a_program_kills_instead_of_waiting_for_requests(repository):
@@ -107,20 +104,20 @@ def test_ctrl_c_in_a_program_kills_instead_of_waiting_for_requests(repository):
         TritonServer(repository, on_log=lines.append) as server,
     ):
         server.wait_until_ready()
-        names = scratch_names(repository)
+        names = scratch_names(repository.parent)
         raise KeyboardInterrupt
     assert not any("Signal (15)" in line for line in lines)
-    assert leftovers(repository, names) == []
+    assert leftovers(repository.parent, names) == []
 
 
 def test_a_server_that_dies_is_reported_and_leaves_nothing(repository):
     with TritonServer(repository) as server:
         server.wait_until_ready()
-        names = scratch_names(repository)
-        os.kill(process_of(repository, "/tritonserver"), signal.SIGKILL)
+        names = scratch_names(repository.parent)
+        os.kill(process_of(repository.parent, "/tritonserver"), signal.SIGKILL)
         with pytest.raises(LocalServerError, match="137"):
             server.wait()
-    assert leftovers(repository, names) == []
+    assert leftovers(repository.parent, names) == []
 
 
 def test_a_launcher_that_is_killed_leaves_nothing(repository):
@@ -136,11 +133,31 @@ def test_a_launcher_that_is_killed_leaves_nothing(repository):
     )
     with launcher:
         assert launcher.stdout.readline() == "ready\n"
-        names = scratch_names(repository)
+        names = scratch_names(repository.parent)
         assert regions(names)
         launcher.kill()
     # Nobody waits for the clean-up after a launcher that is gone.
-    assert poll(lambda: leftovers(repository, names), lambda left: not left) == []
+    assert poll(lambda: leftovers(repository.parent, names), lambda left: not left) == []
+
+
+def test_a_supervisor_that_is_killed_leaves_nothing_once_the_launcher_notices(repository):
+    with TritonServer(repository) as server:
+        server.wait_until_ready()
+        names = scratch_names(repository.parent)
+        os.kill(server.pid, signal.SIGKILL)
+        with pytest.raises(LocalServerError):
+            server.wait()
+        server.kill()
+        assert leftovers(repository.parent, names) == []
+
+
+def test_a_stopped_supervisor_is_no_obstacle(repository):
+    with TritonServer(repository) as server:
+        server.wait_until_ready()
+        names = scratch_names(repository.parent)
+        os.kill(server.pid, signal.SIGSTOP)
+        server.kill()
+        assert leftovers(repository.parent, names) == []
 
 
 def test_a_repository_that_does_not_load_is_one_line(tmp_path, repository):
@@ -150,7 +167,7 @@ def test_a_repository_that_does_not_load_is_one_line(tmp_path, repository):
         server.wait_until_ready()
     assert "pem_network: FileNotFoundError: the graph is not there" in str(raised.value)
     assert "\n" not in str(raised.value)
-    assert leftovers(refusing, scratch_names(repository)) == []
+    assert leftovers(refusing.parent, scratch_names(repository.parent)) == []
 
 
 def test_a_model_that_loads_for_too_long_is_an_error(tmp_path, repository):
@@ -158,7 +175,7 @@ def test_a_model_that_loads_for_too_long_is_an_error(tmp_path, repository):
     server = TritonServer(slow)
     with pytest.raises(LocalServerError, match="1 s"), server:
         server.wait_until_ready(timeout_s=1)
-    assert leftovers(slow, scratch_names(repository)) == []
+    assert leftovers(slow.parent, scratch_names(repository.parent)) == []
 
 
 def test_a_port_in_use_is_refused_with_its_option(repository):
@@ -166,28 +183,7 @@ def test_a_port_in_use_is_refused_with_its_option(repository):
         port = listener.getsockname()[1]
         with pytest.raises(LocalServerError, match=rf"{port}.*--grpc-port"):
             TritonServer(repository, grpc_port=port).start()
-    assert scratch_names(repository) == []
-
-
-@pytest.mark.parametrize(
-    ("ending", "code"), [("ctrl-c", 0), ("ctrl-c twice", 130), ("SIGTERM", 0), ("SIGHUP", 0)]
-)
-def test_the_serve_command_stops_on_a_signal_and_leaves_nothing(repository, ending, code):
-    terminal, serve = serve_in_terminal(repository)
-    with serve:
-        read_until(terminal, "stop ")
-        names = scratch_names(repository)
-        assert regions(names)
-        if ending.startswith("SIG"):
-            serve.send_signal(signal.Signals[ending])
-        else:
-            os.write(terminal, CTRL_C)
-        read_until(terminal, "stopping")
-        if ending == "ctrl-c twice":
-            os.write(terminal, CTRL_C)
-        assert serve.wait() == code
-    os.close(terminal)
-    assert leftovers(repository, names) == []
+    assert scratch_names(repository.parent) == []
 
 
 def make_repository(folder, source):
@@ -212,64 +208,3 @@ def infer(port):
     text = {"name": "text", "datatype": "BYTES", "shape": [1, 1], "data": ["x"]}
     answer = get(port, "/v2/models/pem_network/infer", json.dumps({"inputs": [text]}))
     return json.loads(answer)["outputs"][0]["data"][0]
-
-
-def serve_in_terminal(repository):
-    """Start the command in the foreground of a terminal of its own."""
-    terminal, other_end = pty.openpty()
-    take_terminal = (
-        "import fcntl, os, sys, termios\n"
-        "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
-        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])\n"
-    )
-    arguments = ["-m", "pem_server", "serve", "--repository", str(repository)]
-    for option in ("--http-port", "--grpc-port", "--metrics-port"):
-        arguments += [option, "0"]
-    serve = subprocess.Popen(
-        [sys.executable, "-c", take_terminal, *arguments],
-        stdin=other_end,
-        stdout=other_end,
-        stderr=other_end,
-        start_new_session=True,
-    )
-    os.close(other_end)
-    return terminal, serve
-
-
-def read_until(terminal, words):
-    seen = ""
-    while words not in seen:
-        seen += os.read(terminal, 1000).decode()  # OSError when the command has ended
-
-
-def scratch_names(repository):
-    return [folder.name for folder in (repository.parent / "scratch").iterdir()]
-
-
-def regions(names):
-    return [str(region) for name in names for region in Path("/dev/shm").glob(f"{name}*")]
-
-
-def processes(repository):
-    """The command lines of all processes of this test, by process id."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has just ended
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            if str(repository.parent) in command:
-                found[int(process.name)] = command
-    return found
-
-
-def process_of(repository, words):
-    (number,) = [
-        number
-        for number, command in processes(repository).items()
-        if command.split()[0].endswith(words)
-    ]
-    return number
-
-
-def leftovers(repository, names):
-    """Processes, shared memory regions and scratch folders that are still there."""
-    return [*processes(repository).values(), *regions(names), *scratch_names(repository)]

@@ -1,127 +1,172 @@
-"""What is checked before the server starts: each problem is one sentence with its remedy."""
+"""Every fault of a repository that is known is one sentence with its remedy, before a start."""
 
-import socket
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pem_server import python_check, repository_check
-from pem_server.ports import free_ports, is_taken
+from pem_server import checksums
+from pem_server.checkout import MODEL_REPOSITORY
+from pem_server.repository_check import repository_problems
 
-PROBLEMS = [
-    # (problem, a part of its sentence: what was found or the remedy; None where nothing is wrong)
-    (python_check.system_problem("Linux", "x86_64"), None),
-    (python_check.system_problem("Darwin", "arm64"), "Darwin on arm64"),
-    (python_check.glibc_problem("2.35"), None),
-    (python_check.glibc_problem("2.100"), None),
-    (python_check.glibc_problem("2.34"), "glibc 2.34"),
-    (python_check.glibc_problem(None), "Debian 12"),
-    (python_check.python_problem((3, 11)), None),
-    (python_check.python_problem((3, 12)), None),
-    (python_check.python_problem((3, 13)), "3.13"),
-    (python_check.python_problem((3, 9)), "PYTHON="),
-    (python_check.libpython_problem(Path("/usr/lib"), (3, 12)), None),
-    (python_check.libpython_problem(None, (3, 12)), "apt install libpython3.12"),
-    (repository_check.package_problem("numpy", "1.26.4"), None),
-    (repository_check.package_problem("numpy", "2.0.0"), 'pip install "numpy<2"'),
-    (repository_check.package_problem("numpy", None), "./run"),
-    (repository_check.package_problem("nvidia-pytriton", "0.7.0"), None),
-    (repository_check.package_problem("nvidia-pytriton", None), "nvidia-pytriton"),
-    (repository_check.same_port_problem(1, 2, 3), None),
-    (repository_check.same_port_problem(8000, 8001, 8000), "8000, 8001, 8000"),
-    (repository_check.shared_memory_problem(repository_check.SHARED_MEMORY_NEEDED), None),
-    (repository_check.shared_memory_problem(2**20), "1 MiB"),
-    (repository_check.shared_memory_problem(None), "--shm-size=1g"),
-]
+GRAPH = checksums.GRAPH
+GRAPH_BYTES = b"\x08\x08 a graph, as far as its first byte tells" + bytes(range(256)) * 40
 
 
-@pytest.mark.parametrize(("problem", "part"), PROBLEMS)
-def test_a_problem_is_one_sentence_with_what_was_found(problem, part):
-    if part is None:
-        assert problem is None
-    else:
-        assert part in problem
-        assert "\n" not in problem
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A copy with a small file for a graph, and checksums."""
+    copy = tmp_path / "model_repository"
+    leave_out = shutil.ignore_patterns("__pycache__", "*.onnx", "*.raw", "*.bytes")
+    shutil.copytree(MODEL_REPOSITORY, copy, ignore=leave_out)
+    (copy / GRAPH).write_bytes(GRAPH_BYTES)
+    small = copy / "pem_network" / "configs" / "small.pbtxt"
+    shutil.copy(copy / "pem_network" / "config.pbtxt", small)
+    checksums.write(copy)
+    return copy
 
 
-def test_this_machine_can_run_the_server():
-    assert repository_check.machine_problems(*free_ports(3)) == []
+def rewritten(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    """Change one file."""
+    return lambda folder: (folder / name).write_bytes(change((folder / name).read_bytes()))
 
 
-def test_a_port_is_taken_exactly_while_something_listens_on_it():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        assert is_taken(port)
-        assert str(port) in repository_check.port_problem("--grpc-port", port)
-        assert "--grpc-port" in repository_check.port_problem("--grpc-port", port)
-    assert repository_check.port_problem("--grpc-port", port) is None
+def removed(name: str) -> Callable[[Path], object]:
+    """Remove a file or folder."""
+
+    def remove(folder: Path) -> None:
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return remove
 
 
-def test_a_listener_on_every_address_takes_the_port_too():
-    with socket.create_server(("", 0)) as listener:
-        assert is_taken(listener.getsockname()[1])
+LABELS = "pem_postprocess/labels.txt"
+ENSEMBLE = "fai-pem-m-ade"
+# What was done, and what the sentence must name: the file or folder, the remedy.
+FAULTS = {
+    "no graph": (removed(GRAPH), [GRAPH, "./run export"]),
+    "a graph that is a folder": (
+        lambda folder: ((folder / GRAPH).unlink(), (folder / GRAPH).mkdir()),
+        [GRAPH, "./run export"],
+    ),
+    "empty graph": (rewritten(GRAPH, lambda _: b""), [GRAPH, "./run export"]),
+    "HTML for a graph": (rewritten(GRAPH, lambda _: b"<html>404"), [GRAPH, "./run export"]),
+    "half a graph": (rewritten(GRAPH, lambda all_: all_[:5000]), [GRAPH, "sha256sum"]),
+    "a graph without its end": (rewritten(GRAPH, lambda all_: all_[:-100]), [GRAPH, "sha256sum"]),
+    "a graph with zeros": (
+        rewritten(GRAPH, lambda all_: all_[:4000] + bytes(96) + all_[4096:]),
+        [GRAPH, "./run export"],
+    ),
+    "half of the ranges": (
+        rewritten(checksums.RANGES, lambda all_: all_[: len(all_) // 2]),
+        [checksums.RANGES, "--calibration"],
+    ),
+    "other ranges": (
+        rewritten(checksums.RANGES, lambda all_: all_.replace(b"0", b"1")),
+        [checksums.RANGES, "sha256sum"],
+    ),
+    "no ranges": (removed(checksums.RANGES), [checksums.RANGES, "./run export"]),
+    "labels one line short": (
+        rewritten(LABELS, lambda all_: b"\n".join(all_.splitlines()[:-1])),
+        [LABELS, "restore"],
+    ),
+    "no labels": (removed(LABELS), [LABELS, "restore"]),
+    "a manifest of something else": (
+        rewritten("CHECKSUMS", lambda _: b"<html>"),
+        ["CHECKSUMS", "sha256sum"],
+    ),
+    "binary configuration": (
+        rewritten("pem_preprocess/config.pbtxt", lambda _: bytes(range(256))),
+        ["pem_preprocess/config.pbtxt", "git restore"],
+    ),
+    "half a configuration": (
+        rewritten("pem_postprocess/config.pbtxt", lambda all_: all_[: len(all_) // 2]),
+        ["pem_postprocess/config.pbtxt", "git restore"],
+    ),
+    "empty configuration": (
+        rewritten("pem_preprocess/config.pbtxt", lambda _: b""),
+        ["pem_preprocess/config.pbtxt", "git restore"],
+    ),
+    "no configuration": (removed("pem_render/config.pbtxt"), ["pem_render", "git restore"]),
+    "no ensemble": (removed(ENSEMBLE), [ENSEMBLE, "git restore"]),
+    "no version of the ensemble": (removed(f"{ENSEMBLE}/1"), [f"{ENSEMBLE}/1", "git restore"]),
+    "a step of the ensemble is missing": (removed("pem_render"), ["pem_render", "git restore"]),
+    "a step without model.py": (
+        removed("pem_render/1/model.py"),
+        ["pem_render/1/model.py", "git restore"],
+    ),
+    "a step without version": (
+        removed("pem_postprocess/1"),
+        ["pem_postprocess/1", "git restore"],
+    ),
+    "a foreign folder": (lambda folder: (folder / "new").mkdir(), ["new/config.pbtxt"]),
+}
 
 
-def test_connections_in_time_wait_do_not_take_the_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            served, _ = listener.accept()
-            served.close()  # who closes first keeps the port in TIME_WAIT
-            client.recv(1)
-    assert not is_taken(port)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_one_sentence_with_its_remedy(fault: str, repository: Path) -> None:
+    break_it, words = FAULTS[fault]
+    break_it(repository)
+    (problem,) = repository_problems(repository)
+    assert "\n" not in problem
+    assert "Traceback" not in problem
+    for word in words:
+        assert word in problem
 
 
-def test_free_ports_are_different_and_free():
-    ports = free_ports(20)
-    assert len(set(ports)) == 20
-    assert not any(map(is_taken, ports))
+def test_a_complete_repository_has_no_problem(repository: Path) -> None:
+    assert repository_problems(repository) == []
+    assert repository_problems(repository, "small") == []
 
 
-def test_a_complete_repository_has_no_problem(tmp_path):
-    assert repository_check.repository_problems(make_repository(tmp_path), None) == []
-    assert repository_check.repository_problems(make_repository(tmp_path), "small") == []
+def test_the_checkout_has_the_checksums_of_its_files() -> None:
+    listed = [line.split()[1] for line in (MODEL_REPOSITORY / "CHECKSUMS").read_text().splitlines()]
+    assert listed == list(checksums.FILES)
+    without_graph = not (MODEL_REPOSITORY / GRAPH).is_file()
+    assert without_graph or repository_problems(MODEL_REPOSITORY) == []
 
 
-def test_a_folder_without_the_network_step_is_no_repository(tmp_path):
-    (problem,) = repository_check.repository_problems(tmp_path / "absent")
+def test_a_stub_network_needs_no_graph(repository: Path) -> None:
+    (repository / GRAPH).unlink()
+    assert repository_problems(repository, stub_network=True) == []
+    shutil.rmtree(repository / "pem_render")
+    assert len(repository_problems(repository, stub_network=True)) == 1
+
+
+def test_a_folder_without_the_network_step_is_no_repository(tmp_path: Path) -> None:
+    (problem,) = repository_problems(tmp_path / "absent")
     assert str(tmp_path / "absent") in problem
     assert "--repository" in problem
 
 
-def test_a_missing_graph_is_named_with_the_command_that_makes_it(tmp_path):
-    graph = make_repository(tmp_path) / "pem_network" / "1" / "model.onnx"
-    graph.unlink()
-    (problem,) = repository_check.repository_problems(tmp_path)
-    assert str(graph) in problem
-    assert "./run export" in problem
-
-
-def test_a_configuration_name_that_no_model_has_is_refused(tmp_path):
-    (problem,) = repository_check.repository_problems(make_repository(tmp_path), "smal")
+def test_a_configuration_name_that_no_model_has_is_refused(repository: Path) -> None:
+    (problem,) = repository_problems(repository, "smal")
     assert "smal," in problem
     assert "small, t4" in problem
 
 
-def test_a_configuration_for_the_production_image_is_refused(tmp_path):
-    (problem,) = repository_check.repository_problems(make_repository(tmp_path), "t4")
+def test_a_configuration_for_the_production_image_is_refused(repository: Path) -> None:
+    (problem,) = repository_problems(repository, "t4")
     assert "tensorrt" in problem
     assert "t4.pbtxt" in problem
 
 
-def test_a_broken_configuration_is_named(tmp_path):
-    (make_repository(tmp_path) / "pem_network" / "config.pbtxt").write_text("backend: {")
-    (problem,) = repository_check.repository_problems(tmp_path)
-    assert "config.pbtxt" in problem
+def test_an_exported_graph_gets_its_checksum(repository: Path, tmp_path: Path) -> None:
+    (repository / GRAPH).write_bytes(b"\x08another graph")
+    (repository / checksums.RANGES).write_text(json.dumps({}))
+    assert len(repository_problems(repository)) == 1
+    checksums.graph_written(tmp_path / "elsewhere.onnx")
+    assert len(repository_problems(repository)) == 1
+    checksums.graph_written(repository / GRAPH)
+    assert repository_problems(repository) == []
 
 
-def make_repository(folder):
-    """A repository complete for these checks, with the configurations small and t4."""
-    model = folder / "pem_network"
-    for part in ("1", "configs"):
-        (model / part).mkdir(parents=True, exist_ok=True)
-    (model / "1" / "model.onnx").write_bytes(b"graph")
-    (model / "config.pbtxt").write_text('name: "pem_network"\nbackend: "python"\n')
-    (model / "configs" / "small.pbtxt").write_text('# platform: "onnx"\nbackend: "python"\n')
-    (model / "configs" / "t4.pbtxt").write_text('backend: "tensorrt"\n')
-    return folder
+def test_a_repository_without_checksums_is_served_unchecked(repository: Path) -> None:
+    (repository / "CHECKSUMS").unlink()
+    (repository / GRAPH).write_bytes(GRAPH_BYTES[:-1])
+    assert repository_problems(repository) == []
+    checksums.graph_written(repository / GRAPH)
+    assert not (repository / "CHECKSUMS").exists()
