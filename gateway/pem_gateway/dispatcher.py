@@ -8,6 +8,7 @@ thrown away, because tritonserver must never see a cancellation.
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import grpc
 from grpc import StatusCode
@@ -18,7 +19,17 @@ from .infer_request import Work
 from .refusal import Refusal
 
 PATIENCE_S = 30.0  # of a client that names no deadline
+DRAIN_LOOK_S = 0.05
 TRIES = 2  # servers that one request may be sent to: the second may die of it, a third need not
+
+
+@dataclass(eq=False)
+class _Place:
+    """An accepted request whose client still waits for it."""
+
+    deadline: float
+    limit: asyncio.Timeout
+    hopeless: bool = False  # no server will be there before its deadline
 
 
 class Dispatcher:
@@ -37,6 +48,8 @@ class Dispatcher:
         self._backend, self._admission, self._decode_s = backend, admission, decode_s
         self._window = asyncio.Semaphore(window)  # wakes waiters in their order
         self._running: set[asyncio.Task[bytes]] = set()
+        self._waiting: set[_Place] = set()
+        backend.on_lost = self._drop_hopeless
 
     async def submit(self, work: Work, raw: bytes, patience_s: float | None) -> bytes:
         """The serialized ModelInferResponse for `raw`, the serialized request of `work`.
@@ -47,27 +60,34 @@ class Dispatcher:
         limits = [PATIENCE_S, patience_s, work.timeout_s]
         patience = min(limit for limit in limits if limit is not None)
         deadline = time.monotonic() + patience
-        self._check_server(patience)
+        if self._backend.back_in_s > patience:
+            raise _restarting(self._backend.back_in_s)
         with self._admission.accept(work.images, self._decode_s(work), patience):
+            place = _Place(deadline, asyncio.timeout(patience))
+            self._waiting.add(place)
             try:
-                async with asyncio.timeout(patience):
+                async with place.limit:
                     await self._window.acquire()
-                    task = asyncio.create_task(self._send(work, raw, deadline))
+                    task = asyncio.create_task(self._send(work, raw, place))
                     self._running.add(task)
                     task.add_done_callback(self._ended)
                     return await asyncio.shield(task)
             except TimeoutError:
+                if place.hopeless:
+                    raise _restarting(self._backend.back_in_s) from None
                 raise Refusal(
                     StatusCode.DEADLINE_EXCEEDED,
                     "deadline",
                     f"the answer took longer than the {patience:.3g} s that the request allows; "
                     "give it more time",
                 ) from None
+            finally:
+                self._waiting.discard(place)
 
     async def drained(self) -> None:
-        """Return when nothing is inside tritonserver any more."""
-        while self._running:
-            await asyncio.wait(self._running)
+        """Return when every accepted request whose client still waits has been answered."""
+        while self._waiting:
+            await asyncio.sleep(DRAIN_LOOK_S)
 
     def _ended(self, task: asyncio.Task[bytes]) -> None:
         self._running.discard(task)
@@ -75,15 +95,19 @@ class Dispatcher:
         if not task.cancelled():
             task.exception()  # of a request that nobody waits for any more
 
-    def _check_server(self, patience_s: float) -> None:
-        """Refuse at once what cannot wait for a server that is being restarted."""
-        if not self._backend.ready.is_set() and patience_s < self._backend.start_took_s:
-            raise _restarting(self._backend.start_took_s)
+    def _drop_hopeless(self) -> None:
+        """Tell at once who has no time to wait for the next server."""
+        back_at = time.monotonic() + self._backend.back_in_s
+        for place in self._waiting:
+            if place.deadline < back_at and not place.limit.expired():
+                place.hopeless = True
+                place.limit.reschedule(0.0)
 
-    async def _send(self, work: Work, raw: bytes, deadline: float) -> bytes:
+    async def _send(self, work: Work, raw: bytes, place: _Place) -> bytes:
         for _ in range(TRIES):
-            if not await self._wait_for_server(deadline):
-                break
+            await self._backend.ready.wait()
+            if place not in self._waiting:
+                break  # its client has left
             began = time.monotonic()
             try:
                 answer = await self._backend.infer(raw)
@@ -95,15 +119,7 @@ class Dispatcher:
                 ) from error
             self._admission.note_answer(work.images, time.monotonic() - began)
             return answer
-        raise _restarting(self._backend.start_took_s)
-
-    async def _wait_for_server(self, deadline: float) -> bool:
-        try:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                await self._backend.ready.wait()
-        except TimeoutError:
-            return False
-        return True
+        raise _restarting(self._backend.back_in_s)
 
 
 def _restarting(seconds: float) -> Refusal:

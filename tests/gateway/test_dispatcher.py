@@ -17,9 +17,9 @@ from pem_gateway.refusal import Refusal
 class FakeBackend:
     """Answers when it is told to; remembers what reached it."""
 
-    start_took_s = 1.0
-
     def __init__(self) -> None:
+        self.back_in_s = 0.0
+        self.on_lost: Callable[[], None] = lambda: None
         self.ready = asyncio.Event()
         self.ready.set()
         self.arrived: list[bytes] = []
@@ -143,6 +143,7 @@ def test_a_request_that_two_servers_died_of_meets_no_third() -> None:
 def test_while_a_server_starts_the_patient_wait_and_the_others_are_told() -> None:
     async def test(backend: FakeBackend, dispatcher: Dispatcher) -> None:
         backend.ready.clear()
+        backend.back_in_s = 1.0
         backend.gate.set()
         with pytest.raises(Refusal) as caught:
             await dispatcher.submit(work(), b"1", 0.5)
@@ -151,5 +152,62 @@ def test_while_a_server_starts_the_patient_wait_and_the_others_are_told() -> Non
         await asyncio.sleep(0.01)
         backend.ready.set()
         assert await patient == b"2!"
+
+    run(test)
+
+
+def test_who_cannot_wait_for_the_next_server_is_told_at_once() -> None:
+    async def test(backend: FakeBackend, dispatcher: Dispatcher) -> None:
+        def submit(raw: bytes, patience_s: float) -> asyncio.Task[bytes]:
+            return asyncio.create_task(dispatcher.submit(work(), raw, patience_s))
+
+        inside, short, patient = submit(b"1", 20.0), submit(b"2", 10.0), submit(b"3", 29.0)
+        await _arrived(backend, 1)
+        backend.back_in_s = 15.0
+        backend.ready.clear()
+        backend.on_lost()
+        with pytest.raises(Refusal) as caught:
+            await short
+        assert caught.value.reason == "restarting"
+        assert not inside.done()
+        backend.back_in_s = 25.0  # the next one could not start
+        backend.on_lost()
+        with pytest.raises(Refusal) as caught:
+            await inside
+        assert caught.value.reason == "restarting"
+        backend.ready.set()
+        backend.gate.set()
+        assert await patient == b"3!"
+        assert backend.arrived == [b"1", b"3"]
+
+    run(test)
+
+
+def test_what_nobody_waits_for_is_not_sent_to_the_next_server() -> None:
+    async def test(backend: FakeBackend, dispatcher: Dispatcher) -> None:
+        backend.ready.clear()
+        first = asyncio.create_task(dispatcher.submit(work(), b"1", None))
+        await asyncio.sleep(0.01)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        backend.ready.set()
+        backend.gate.set()
+        assert await dispatcher.submit(work(), b"2", None) == b"2!"
+        assert backend.arrived == [b"2"]
+
+    run(test)
+
+
+def test_drained_means_that_what_waits_here_is_answered_too() -> None:
+    async def test(backend: FakeBackend, dispatcher: Dispatcher) -> None:
+        tasks = [asyncio.create_task(dispatcher.submit(work(), bytes([n]), None)) for n in range(3)]
+        await _arrived(backend, 1)
+        drained = asyncio.create_task(dispatcher.drained())
+        await asyncio.sleep(0.1)
+        assert not drained.done()
+        backend.gate.set()
+        await drained
+        assert [await task for task in tasks] == [bytes([n]) + b"!" for n in range(3)]
 
     run(test)

@@ -51,6 +51,6 @@ def test_stopped_and_dead_processes_are_noticed() -> None:
             assert watch.problem() is None
             parent.kill()
             parent.wait()
-            assert "tritonserver" in str(watch.problem())
+            assert "supervisor" in str(watch.problem())
         finally:
             os.kill(child, signal.SIGKILL)
