@@ -2,20 +2,22 @@
 
 import asyncio
 import contextlib
-import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import uvicorn
 from starlette.applications import Starlette
 
+from pem_server import LocalServerError, TritonServer
 from pem_server.console import log
+from pem_server.stub_network import Cost
 
 from . import grpc_server
 from .admission import Admission
-from .backend import Backend, triton_server
+from .backend import Backend
 from .contract import load_contract
 from .dispatcher import Dispatcher
 from .front import Front
@@ -24,6 +26,8 @@ from .http_server import HttpProtocol
 from .infer_request import Work
 from .page_files import page_routes
 from .rest import Rest
+
+LAST_WORDS_S = 10.0  # for answers that are being sent, and overlays being drawn, when it stops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,20 @@ class Settings:
     limit_s: float = 5.0  # an image that would be answered later is refused
     settle_s: float = 0.0  # from SIGTERM, for load balancers to notice, until new ones are refused
     window: int = 4  # requests inside tritonserver
+    config_name: str | None = None
+    stub_network: Cost | None = None  # instead of the network
+    on_log: Callable[[str], None] | None = None  # gets tritonserver's log
+    verbose: bool = False
+
+    def make_server(self) -> Callable[[], TritonServer]:
+        """What makes a tritonserver on free ports, and another each time it is called."""
+        return lambda: TritonServer(
+            self.repository,
+            config_name=self.config_name,
+            stub_network=self.stub_network,
+            verbose=self.verbose,
+            on_log=self.on_log,
+        )
 
 
 def decode_s(work: Work) -> float:
@@ -45,65 +63,89 @@ def decode_s(work: Work) -> float:
     return sum(len(each) for each in work.encoded) * 30e-9
 
 
-async def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. LocalServerError or OSError where it cannot start."""
-    contract = load_contract(settings.repository)
+class Gateway:
+    """One that is ready."""
+
+    def __init__(self, front: Front, supervised: asyncio.Task[None], settings: Settings) -> None:
+        self.front, self._supervised, self._settings = front, supervised, settings
+
+    async def serve_until(self, stopping: asyncio.Event) -> None:
+        """Serve until the event, then drain."""
+        stop = asyncio.create_task(stopping.wait())
+        await asyncio.wait({stop, self._supervised}, return_when=asyncio.FIRST_COMPLETED)
+        if self._supervised.done():
+            self._supervised.result()  # raises what it failed of
+        await self.drain()
+
+    async def drain(self) -> None:
+        """Say "not ready" for `settle_s`, refuse what is new then, and answer all accepted."""
+        self.front.draining = True
+        await asyncio.sleep(self._settings.settle_s)
+        self.front.refusing = True
+        await self.front.drained()
+
+
+@contextlib.asynccontextmanager
+async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
+    """A gateway that is ready, until the block ends; its ports are open, not ready, before that.
+
+    LocalServerError or OSError where it cannot start.
+    """
+    contract = load_contract(settings.repository, settings.config_name)
     admission = Admission(settings.limit_s)
-    backend = Backend(triton_server(settings.repository), log)
+    backend = Backend(settings.make_server(), log)
     backend.expected_answer_s = lambda: admission.seconds_per_image
     front = Front(
         contract, backend, Dispatcher(backend, admission, settings.window, decode_s), Metrics()
     )
     http = HttpProtocol(front)
-    grpc = grpc_server.make_server(
+    grpc_port = grpc_server.make_server(
         front, f"{settings.bind}:{settings.grpc_port}", http.largest_body
     )
-    stopping = _signals()
     async with contextlib.AsyncExitStack() as stack:
         supervised = asyncio.create_task(backend.run())
         stack.push_async_callback(_cancelled, supervised)
-        ready = asyncio.create_task(backend.ready.wait())
-        await asyncio.wait({supervised, ready}, return_when=asyncio.FIRST_COMPLETED)
-        if supervised.done():
-            supervised.result()
-        await grpc.start()
-        stack.push_async_callback(grpc.stop, 1.0)
+        await grpc_port.start()
+        stack.push_async_callback(_stopped, grpc_port)
         for app, port in (
             (http.app([*Rest(front).routes(), *page_routes()]), settings.http_port),
             (http.metrics_app(), settings.metrics_port),
         ):
             await stack.enter_async_context(_serving(app, settings.bind, port))
-        log(f"ready: gRPC {settings.grpc_port}, HTTP {settings.http_port}")
-        await stopping.wait()
-        await drain(front, settings.settle_s)
-
-
-async def drain(front: Front, settle_s: float) -> None:
-    """Say "not ready" for `settle_s`, refuse what is new, and answer all that was accepted."""
-    front.draining = True
-    await asyncio.sleep(settle_s)
-    front.refusing = True
-    await front.drained()
-
-
-def _signals() -> asyncio.Event:
-    event = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, event.set)
-    return event
+        ready = asyncio.create_task(backend.ready.wait())
+        await asyncio.wait({supervised, ready}, return_when=asyncio.FIRST_COMPLETED)
+        if supervised.done():
+            supervised.result()
+        yield Gateway(front, supervised, settings)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
+    with contextlib.suppress(asyncio.CancelledError, LocalServerError):
         await task
+
+
+async def _stopped(server: grpc.aio.Server) -> None:
+    await server.stop(0.0 if _is_in_haste() else LAST_WORDS_S)
+
+
+def _is_in_haste() -> bool:
+    """Whether the gateway is being cancelled, by a second signal or a failure."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 @contextlib.asynccontextmanager
 async def _serving(app: Starlette, bind: str, port: int) -> AsyncIterator[None]:
     listener = socket.create_server((bind, port), backlog=2048)
     config = uvicorn.Config(
-        app, http="httptools", ws="none", lifespan="off", log_level="warning", access_log=False
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=int(LAST_WORDS_S),
     )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
@@ -111,5 +153,5 @@ async def _serving(app: Starlette, bind: str, port: int) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        server.should_exit = True
+        server.should_exit, server.force_exit = True, _is_in_haste()
         await task

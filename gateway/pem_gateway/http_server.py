@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from grpc import StatusCode
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from tritonclient.grpc.service_pb2 import ModelInferResponse
@@ -27,6 +27,7 @@ MODEL = "/v2/models/{model}"
 VERSION = MODEL + "/versions/{version}"
 VERSION_SERVED = "1"
 FETCH_TIMEOUT_S = 5.0
+CLIENT_LEFT = 499  # as nginx calls it; nobody reads it
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -159,7 +160,7 @@ def too_large(limit: int) -> Refusal:
 async def abandoned_on_disconnect(
     request: Request,
 ) -> AsyncIterator[Callable[[Awaitable[bytes]], Awaitable[bytes]]]:
-    """Run something for a client; it is cancelled when the client leaves."""
+    """Run something for a client; it is cancelled when the client leaves (ClientDisconnect)."""
     gone = asyncio.ensure_future(_disconnected(request))
 
     async def run(answer: Awaitable[bytes]) -> bytes:
@@ -167,6 +168,8 @@ async def abandoned_on_disconnect(
         await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             work.cancel()
+            await asyncio.wait({work})
+            raise ClientDisconnect
         return await work
 
     try:
@@ -189,6 +192,8 @@ def route(path: str, handler: Handler, method: str = "GET") -> Route:
             return await handler(request)
         except Refusal as refusal:
             return refused(refusal)
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_LEFT)
 
     return Route(path, answer, methods=[method])
 

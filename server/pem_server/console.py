@@ -1,12 +1,14 @@
 """What the commands print for people, and the option names of 0.1 that they still accept."""
 
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 
 
 def log(text: str) -> None:
     """Print to stderr at once; stdout is for results."""
-    print(text, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a terminal that was closed must not end a server
+        print(text, file=sys.stderr, flush=True)
 
 
 def accept_old_options(arguments: Sequence[str], renamed: Mapping[str, str]) -> list[str]:

@@ -1,6 +1,5 @@
-"""`./run serve`: the model repository on this machine until Ctrl-C."""
+"""tritonserver alone on this machine until Ctrl-C, for containers until the gateway is in them."""
 
-import contextlib
 import time
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from pem_server import repository_check
 from pem_server.console import log
 from pem_server.local_server import LocalServerError, TritonServer
 from pem_server.server_log import Reporter
-from pem_server.stub_network import Cost, stub_repository
+from pem_server.stub_network import Cost
 
 
 def serve(
@@ -26,27 +25,27 @@ def serve(
     `stub_network` replaces the network by a stub of that cost; config_name must be None then.
     """
     reporter = Reporter(log)
-    with contextlib.ExitStack() as stack:
-        try:
-            if stub_network:
-                repository = stack.enter_context(stub_repository(repository, stub_network))
-            elif problems := repository_check.repository_problems(repository, config_name):
-                log("\n".join(problems))
-                return 1
-            server = TritonServer(
-                repository,
-                http_port=http_port,
-                grpc_port=grpc_port,
-                metrics_port=metrics_port,
-                config_name=config_name,
-                verbose=verbose,
-                on_log=log if verbose else reporter,
-            )
-            with server:
-                _serve_until_interrupted(server, reporter, stub_network)
-        except (LocalServerError, OSError) as error:
-            log(str(error))
-            return 1
+    if problems := repository_check.repository_problems(
+        repository, config_name, stub_network=bool(stub_network)
+    ):
+        log("\n".join(problems))
+        return 1
+    try:
+        server = TritonServer(
+            repository,
+            http_port=http_port,
+            grpc_port=grpc_port,
+            metrics_port=metrics_port,
+            config_name=config_name,
+            stub_network=stub_network,
+            verbose=verbose,
+            on_log=log if verbose else reporter,
+        )
+        with server:
+            _serve_until_interrupted(server, reporter, stub_network)
+    except (LocalServerError, OSError) as error:
+        log(str(error))
+        return 1
     return 0
 
 

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Command: its module or file, and the arguments that `./run` puts first.
 PROGRAMS: dict[str, tuple[str, list[str]]] = {
     "bench": ("pem_bench.cli", []),
-    "demo": ("pem_server.cli", ["demo"]),
+    "chaos": ("pem_gateway.cli", ["chaos"]),
+    "demo": ("pem_gateway.cli", ["demo"]),
     "engine": ("build/build_engine.py", []),
     "evaluate": ("pem_training.evaluate", []),
     "export": ("build/export_onnx.py", []),
@@ -25,7 +26,7 @@ PROGRAMS: dict[str, tuple[str, list[str]]] = {
     "import-weights": ("build/import_weights.py", []),
     "loadtest": ("pem_loadtest.cli", []),
     "segment": ("pem_client.cli", ["segment"]),
-    "serve": ("pem_server.cli", ["serve"]),
+    "serve": ("pem_gateway.cli", ["serve"]),
     "simulate": ("pem_fleet.cli", ["simulate"]),
     "train": ("pem_training.train", []),
     "wrap-onnx": ("build/wrap_focoos.py", []),

@@ -44,26 +44,13 @@ def request_of() -> Callable[..., ModelInferRequest]:
     return make
 
 
-# The gateway as its launcher runs it, with one recorded answer for every image.
-PROGRAM = """
-import asyncio, sys
-from pathlib import Path
-from pem_gateway.gateway import Settings, run
-from pem_server.stub_network import Cost, stub_repository
-
-http, grpc, metrics = map(int, sys.argv[2:])
-with stub_repository(Path(sys.argv[1]), Cost(20, 5)) as repository:
-    asyncio.run(
-        run(Settings(repository=repository, http_port=http, grpc_port=grpc, metrics_port=metrics))
-    )
-"""
-
-
 @pytest.fixture(scope="session")
 def gateway_url() -> Iterator[str]:
     """The HTTP address of a gateway that runs before a stub network."""
-    ports = [str(port) for port in free_ports(3)]
-    command = [sys.executable, "-c", PROGRAM, str(MODEL_REPOSITORY), *ports]
+    names = ("http", "grpc", "metrics")
+    ports = free_ports(3)
+    options = [f"--{name}-port={port}" for name, port in zip(names, ports, strict=True)]
+    command = [sys.executable, "-m", "pem_gateway", "serve", "--stub-network=20:5", *options]
     process = subprocess.Popen(command)
     url = f"http://127.0.0.1:{ports[0]}"
     try:

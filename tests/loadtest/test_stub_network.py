@@ -66,7 +66,7 @@ def test_the_stand_in_answers_after_its_cost_and_says_what_it_is(
 
 
 def test_serve_tells_that_the_network_is_a_stand_in(root: Path) -> None:
-    command = [sys.executable, "-m", "pem_server", "serve", "--stub-network", "20:5"]
+    command = [sys.executable, "-m", "pem_gateway", "serve", "--stub-network", "20:5"]
     ports = [f"--{name}-port=0" for name in ("http", "grpc", "metrics")]
     serving = subprocess.Popen(
         [*command, *ports], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

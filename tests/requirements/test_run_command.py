@@ -35,7 +35,7 @@ def test_a_command_gets_its_arguments_and_the_directory_of_the_user(
 ) -> None:
     (tmp_path / "images").mkdir()
     result = checkout.run("demo", "my street.jpg", "--threshold", "0.3", cwd=tmp_path / "images")
-    assert f"ran in {tmp_path}/images: -m pem_server demo my street.jpg --threshold 0.3" in (
+    assert f"ran in {tmp_path}/images: -m pem_gateway demo my street.jpg --threshold 0.3" in (
         result.stdout
     )
     assert f"{checkout.root}/build/export_onnx.py --fp16" in checkout.run("export", "--fp16").stdout

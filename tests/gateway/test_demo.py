@@ -1,11 +1,11 @@
-"""`./run demo` and the options of `./run serve`: mistakes are reported before a server starts."""
+"""`./run demo` and the options of the commands: mistakes are reported before a server starts."""
 
 import numpy as np
 import pytest
 from PIL import Image
 from polling import poll
 
-from pem_server import cli, demo
+from pem_gateway import cli, demo
 from pem_server.checkout import MODEL_REPOSITORY
 
 COMPLETE = (MODEL_REPOSITORY / "pem_network" / "1" / "model.onnx").is_file()
@@ -23,7 +23,7 @@ def image(tmp_path):
 @pytest.fixture
 def no_server(monkeypatch):
     """Fails the test when a server is made."""
-    monkeypatch.setattr(demo, "TritonServer", lambda *_, **__: pytest.fail("a server was made"))
+    monkeypatch.setattr(demo, "open_gateway", lambda *_, **__: pytest.fail("a server was made"))
 
 
 def broken_images(folder):
@@ -69,6 +69,8 @@ def test_an_output_that_cannot_be_written_is_one_line(image, output, capsys):
         ["demo", "--threshold", "nan"],
         ["serve", "--stub-network", "20"],
         ["demo", "--threshold", "half"],
+        ["serve", "--settle", "-1"],
+        ["serve", "--limit-seconds", "nan"],
         [],
     ],
 )
@@ -80,7 +82,9 @@ def test_wrong_options_are_refused(arguments, capsys):
 
 def test_the_old_name_of_the_stub_network_is_accepted(monkeypatch, capsys):
     costs = []
-    monkeypatch.setattr("pem_server.cli._serve", lambda options: costs.append(options.stub_network))
+    monkeypatch.setattr(
+        "pem_gateway.cli._serve", lambda options: costs.append(options.stub_network)
+    )
     cli.main(["serve", "--stand-in", "20:5"])
     assert costs == [(20, 5)]
     assert "--stub-network" in capsys.readouterr().err
@@ -97,7 +101,17 @@ def test_the_demo_prints_what_it_found_and_writes_both_images(tmp_path, capsys):
         lambda ended: "is not healthy" not in ended[1].err,
     )
     assert code == 0, told.err
-    for words in ("label", "score", "share", "preprocess", "inference", "round trip", str(overlay)):
+    for words in (
+        "label",
+        "score",
+        "share",
+        "preprocess",
+        "inference",
+        "round trip",
+        str(overlay),
+        "./run serve",
+        demo.PAGE,
+    ):
         assert words in told.out
     assert "ready after" in told.err
     for path in (overlay, overlay.with_name("found-segmentation.png")):

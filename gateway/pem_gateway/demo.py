@@ -1,7 +1,9 @@
-"""`./run demo`: one image through a server of its own, from start to stop."""
+"""`./run demo`: one image through a gateway of its own, from start to stop."""
 
+import asyncio
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,34 +11,46 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pem_client import Client, Detections, PemError, class_colour
-from pem_server import repository_check
+from pem_server import LocalServerError
 from pem_server.console import log
-from pem_server.local_server import LocalServerError, TritonServer
-from pem_server.serve import wait_ready
 from pem_server.server_log import Reporter
 
+from .gateway import Settings, open_gateway
+from .launch import problems_of, with_ports
+
+PAGE = "http://127.0.0.1:8000/"  # where `./run serve` has it
 CLASSES = 150
 
 
 def demo(image: Path, *, repository: Path, threshold: float, overlay: Path) -> int:
     """Segment `image`, print its detections, write the overlay and the class map. Exit code."""
-    problems = [image_problem(image), output_problem(overlay)]
-    problems += repository_check.repository_problems(repository)
+    settings = with_ports(Settings(repository=repository, http_port=0, grpc_port=0, metrics_port=0))
+    problems = [image_problem(image), output_problem(overlay), *problems_of(settings)]
     if any(problems):
         log("\n".join(filter(None, problems)))
         return 1
-    reporter = Reporter(log)
     try:
-        with TritonServer(repository, on_log=reporter) as server:
-            wait_ready(server, reporter)
-            detections, class_map, round_trip_s = _segment(server, image, threshold)
-            print(f"\n{image}\n\n{detections}\nround trip {round_trip_s * 1e3:.1f} ms\n")
-            _write(image, detections, class_map, overlay)
-            log("stopping the server ...")
-    except (LocalServerError, PemError, OSError) as error:
+        asyncio.run(_demo(settings, image, threshold, overlay))
+    except (LocalServerError, PemError, OSError, ValueError) as error:
         log(str(error))
         return 1
     return 0
+
+
+async def _demo(settings: Settings, image: Path, threshold: float, overlay: Path) -> None:
+    reporter = Reporter(log)
+    began = time.monotonic()
+    log("starting the server ...")
+    async with open_gateway(replace(settings, on_log=reporter)):
+        log(f"ready after {time.monotonic() - began:.1f} s")
+        reporter.release()
+        url = f"grpc://{settings.bind}:{settings.grpc_port}"
+        found = await asyncio.to_thread(_segment, url, image, threshold)
+        detections, class_map, round_trip_s = found
+        print(f"\n{image}\n\n{detections}\nround trip {round_trip_s * 1e3:.1f} ms\n")
+        _write(image, detections, class_map, overlay)
+        log("stopping the server ...")
+    print(f"\nto try your own images in the browser: ./run serve, then {PAGE}")
 
 
 def image_problem(path: Path) -> str | None:
@@ -65,10 +79,10 @@ def output_problem(overlay: Path) -> str | None:
 
 
 def _segment(
-    server: TritonServer, image: Path, threshold: float
+    url: str, image: Path, threshold: float
 ) -> tuple[Detections, NDArray[np.uint8], float]:
     """Return the detections, the class map, and the seconds of the first request."""
-    with Client(f"grpc://{server.grpc_url}") as client:
+    with Client(url) as client:
         start = time.perf_counter()
         detections = client.infer(image, threshold=threshold)
         round_trip_s = time.perf_counter() - start
