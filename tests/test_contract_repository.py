@@ -74,7 +74,8 @@ def fits(source: tuple, target: tuple) -> bool:
 
 
 def test_every_folder_is_a_model_and_there_are_no_other_files():
-    assert sorted(path.name for path in MODEL_REPOSITORY.iterdir()) == sorted([ENSEMBLE, *STEPS])
+    found = sorted(path.name for path in MODEL_REPOSITORY.iterdir())
+    assert found == sorted([ENSEMBLE, *STEPS, "CHECKSUMS"])
     for model in [ENSEMBLE, *STEPS]:
         assert (MODEL_REPOSITORY / model / "config.pbtxt").is_file()
         assert (MODEL_REPOSITORY / model / "1").is_dir()
