@@ -6,25 +6,27 @@ thrown away, because tritonserver must never see a cancellation.
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import grpc
 from grpc import StatusCode
 
-from .admission import Admission
+from .admission import Admission, loop_time
 from .backend import Backend, BackendGone
+from .fifo_window import FifoWindow, Place
 from .infer_request import Work
 from .refusal import Refusal
 
 PATIENCE_S = 30.0  # of a client that names no deadline
 TRIES = 2  # servers that one request may be sent to: the second may die of it, a third need not
+# What pem_preprocess and the others refuse: the client's mistake, not ours.
+BAD_IMAGE = (StatusCode.INVALID_ARGUMENT,)
 
 
 class Dispatcher:
     """Sends accepted requests to the backend, first come, first served.
 
-    `window`: requests inside tritonserver at a time. `decode_s` estimates the decoding of a work.
+    `window`: images inside tritonserver at a time. `decode_s` estimates the decoding of a work.
     """
 
     def __init__(
@@ -35,7 +37,7 @@ class Dispatcher:
         decode_s: Callable[[Work], float],
     ) -> None:
         self._backend, self._admission, self._decode_s = backend, admission, decode_s
-        self._window = asyncio.Semaphore(window)  # wakes waiters in their order
+        self._window = FifoWindow(window)
         self._running: set[asyncio.Task[bytes]] = set()
 
     async def submit(self, work: Work, raw: bytes, patience_s: float | None) -> bytes:
@@ -46,32 +48,54 @@ class Dispatcher:
         """
         limits = [PATIENCE_S, patience_s, work.timeout_s]
         patience = min(limit for limit in limits if limit is not None)
-        deadline = time.monotonic() + patience
+        deadline = loop_time() + patience
         self._check_server(patience)
-        with self._admission.accept(work.images, self._decode_s(work), patience):
+        decode_s = self._decode_s(work)
+        with self._admission.accept(work.images, decode_s, patience):
+            place = self._window.enter(work.images)
             try:
-                async with asyncio.timeout(patience):
-                    await self._window.acquire()
-                    task = asyncio.create_task(self._send(work, raw, deadline))
-                    self._running.add(task)
-                    task.add_done_callback(self._ended)
+                await self._wait_for(place, patience, deadline)
+            except BaseException:
+                self._window.leave(place)
+                raise
+            task = asyncio.create_task(self._send(work, decode_s, raw, deadline))
+            self._running.add(task)
+            task.add_done_callback(lambda task: self._ended(task, place))
+            try:
+                async with asyncio.timeout_at(deadline):
                     return await asyncio.shield(task)
             except TimeoutError:
-                raise Refusal(
-                    StatusCode.DEADLINE_EXCEEDED,
-                    "deadline",
-                    f"the answer took longer than the {patience:.3g} s that the request allows; "
-                    "give it more time",
-                ) from None
+                raise _too_late(patience) from None
 
     async def drained(self) -> None:
-        """Return when nothing is inside tritonserver any more."""
-        while self._running:
-            await asyncio.wait(self._running)
+        """Return when every accepted request has its answer, and tritonserver is idle."""
+        while self._running or self._admission.images:
+            await asyncio.sleep(0.02)
 
-    def _ended(self, task: asyncio.Task[bytes]) -> None:
+    async def _wait_for(self, place: Place, patience: float, deadline: float) -> None:
+        """Wait until a request may go into tritonserver.
+
+        What was accepted for less than the limit and still waits after it came before the machine
+        got slower. It would be late, and would make those behind it late.
+        """
+        server = self._backend.server
+        limit = self._admission.limit_s
+        await asyncio.wait({place.granted}, timeout=min(limit, patience))
+        if place.granted.done():
+            return
+        steady = server is self._backend.server and self._backend.ready.is_set()
+        if limit < patience and not steady:  # a new server answers what waited for it
+            await asyncio.wait({place.granted}, timeout=deadline - loop_time())
+            if place.granted.done():
+                return
+        elif limit < patience:
+            expected = limit + self._admission.seconds_per_image
+            raise self._admission.overloaded(expected, limit)
+        raise _too_late(patience)
+
+    def _ended(self, task: asyncio.Task[bytes], place: Place) -> None:
         self._running.discard(task)
-        self._window.release()
+        self._window.leave(place)
         if not task.cancelled():
             task.exception()  # of a request that nobody waits for any more
 
@@ -80,30 +104,40 @@ class Dispatcher:
         if not self._backend.ready.is_set() and patience_s < self._backend.start_took_s:
             raise _restarting(self._backend.start_took_s)
 
-    async def _send(self, work: Work, raw: bytes, deadline: float) -> bytes:
+    async def _send(self, work: Work, decode_s: float, raw: bytes, deadline: float) -> bytes:
         for _ in range(TRIES):
             if not await self._wait_for_server(deadline):
                 break
-            began = time.monotonic()
+            sent, answered = self._admission.note_sent(work.images, decode_s), False
             try:
                 answer = await self._backend.infer(raw)
+                answered = True
+                return answer
             except BackendGone:
                 continue
             except grpc.aio.AioRpcError as error:
-                raise Refusal(
-                    error.code(), "failed", error.details() or "no reason given"
-                ) from error
-            self._admission.note_answer(work.images, time.monotonic() - began)
-            return answer
+                reason = "bad_image" if error.code() in BAD_IMAGE else "failed"
+                raise Refusal(error.code(), reason, error.details() or "no reason given") from error
+            finally:
+                self._admission.note_done(sent, answered=answered)
         raise _restarting(self._backend.start_took_s)
 
     async def _wait_for_server(self, deadline: float) -> bool:
         try:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            async with asyncio.timeout(max(0.0, deadline - loop_time())):
                 await self._backend.ready.wait()
         except TimeoutError:
             return False
         return True
+
+
+def _too_late(patience_s: float) -> Refusal:
+    return Refusal(
+        StatusCode.DEADLINE_EXCEEDED,
+        "deadline",
+        f"the answer took longer than the {patience_s:.3g} s that the request allows; give it more "
+        "time",
+    )
 
 
 def _restarting(seconds: float) -> Refusal:

@@ -18,6 +18,7 @@ class FakeBackend:
     """Answers when it is told to; remembers what reached it."""
 
     start_took_s = 1.0
+    server: object = None
 
     def __init__(self) -> None:
         self.ready = asyncio.Event()
