@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Backend:
         self.start_took_s = 10.0  # until the first start has been timed
         self.restarts = 0
         self.expected_answer_s: Callable[[], float] = lambda: 1.0
+        self.warm_up: Callable[[], Awaitable[None]] = _no_warm_up  # before a server counts as ready
         self._channel: grpc.aio.Channel | None = None
         self._in_flight = 0
         self._last_progress = time.monotonic()
@@ -74,7 +75,7 @@ class Backend:
         Never cancel it: a cancelled request can end tritonserver 2.51. Shield it.
         """
         channel, lost = self._channel, self._lost
-        if channel is None or lost is None or not self.ready.is_set():
+        if channel is None or lost is None or lost.done():
             raise BackendGone
         call = channel.unary_unary(MODEL_INFER)(raw)
         if not self._in_flight:
@@ -120,6 +121,7 @@ class Backend:
             self._channel = grpc.aio.insecure_channel(server.grpc_url, options=CHANNEL)
             self._lost = asyncio.get_running_loop().create_future()
             self._ever_ready = True
+            await self.warm_up()
             self.ready.set()
             while not (reason := watch.problem() or self._stall(server)):
                 await asyncio.sleep(WATCH_EVERY_S)
@@ -139,6 +141,10 @@ class Backend:
         if self._in_flight and time.monotonic() - self._last_progress > limit:
             return f"it gave no answer for {limit:.0f} s while {self._in_flight} requests waited"
         return None
+
+
+async def _no_warm_up() -> None:
+    pass
 
 
 async def _result(call: grpc.aio.UnaryUnaryCall) -> bytes:

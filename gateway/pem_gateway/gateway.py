@@ -17,13 +17,14 @@ from . import grpc_server
 from .admission import Admission
 from .backend import Backend, triton_server
 from .contract import load_contract
+from .decode_cost import images_seconds
 from .dispatcher import Dispatcher
 from .front import Front
 from .gateway_metrics import Metrics
 from .http_server import HttpProtocol
-from .infer_request import Work
 from .page_files import page_routes
 from .rest import Rest
+from .warm_up import warm_up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,23 +38,22 @@ class Settings:
     metrics_port: int = 8002
     limit_s: float = 5.0  # an image that would be answered later is refused
     settle_s: float = 0.0  # from SIGTERM, for load balancers to notice, until new ones are refused
-    window: int = 4  # requests inside tritonserver
-
-
-def decode_s(work: Work) -> float:
-    """A first estimate of the decoding of a request's images, by their bytes."""
-    return sum(len(each) for each in work.encoded) * 30e-9
 
 
 async def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. LocalServerError or OSError where it cannot start."""
     contract = load_contract(settings.repository)
-    admission = Admission(settings.limit_s)
+    admission = Admission(settings.limit_s, contract.decoders, contract.batch)
     backend = Backend(triton_server(settings.repository), log)
     backend.expected_answer_s = lambda: admission.seconds_per_image
-    front = Front(
-        contract, backend, Dispatcher(backend, admission, settings.window, decode_s), Metrics()
+    backend.warm_up = lambda: warm_up(backend, admission, settings.repository, contract.batch)
+    dispatcher = Dispatcher(
+        backend,
+        admission,
+        contract.window,
+        lambda work: images_seconds(work.encoded, contract.limits),
     )
+    front = Front(contract, backend, dispatcher, Metrics())
     http = HttpProtocol(front)
     grpc = grpc_server.make_server(
         front, f"{settings.bind}:{settings.grpc_port}", http.largest_body

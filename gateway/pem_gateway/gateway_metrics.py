@@ -10,6 +10,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from .refusal import Refusal
 
+# Why an image is refused or fails. Each is there at 0 from the start, for the rates of Prometheus.
+REASONS = (
+    "overload", "deadline", "bad_request", "bad_image", "too_large", "draining", "restarting",
+    "failed", "unauthenticated", "rate",
+)  # fmt: skip
+
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -34,6 +40,8 @@ class Metrics:
         self._refused = Counter(
             "pem_gateway_images_refused", "Images refused or failed", ["reason"], registry=registry
         )
+        for reason in REASONS:
+            self._refused.labels(reason)
         self._abandoned = Counter(
             "pem_gateway_images_abandoned",
             "Images whose client left before the answer",
