@@ -140,10 +140,11 @@ def _read_jpeg(encoded: Encoded) -> ImageHeader:
             if marker in _FRAMES and position + 10 <= len(encoded):
                 height, width = _big(encoded, position + 5, 2), _big(encoded, position + 7, 2)
                 channels, is_progressive = encoded[position + 9], marker in _PROGRESSIVE
-            elif marker == _START_OF_SCAN:
+            elif marker == _START_OF_SCAN and position + 5 <= len(encoded):
+                scans = _count_jpeg_scans(encoded, position)
                 # As in libjpeg: others are decoded from their first scan alone.
-                many = is_progressive or encoded[position + 4 : position + 5] != bytes([channels])
-                scans = _count_jpeg_scans(encoded, position) if many else 1
+                if not is_progressive and encoded[position + 4] == channels:
+                    scans = 1
                 # Real trailers are small; the thumbnails of cameras behind it are the exception.
                 tail = bytes(encoded[max(position, len(encoded) - 65_536) :])
                 return ImageHeader(

@@ -44,8 +44,13 @@ def test_what_is_not_answered_is_counted_once(
     error: BaseException, counted: str, images: int | None
 ) -> None:
     metrics = Metrics()
-    with pytest.raises(type(error)), metrics.request() as arrival:
-        if images is not None:
-            arrival.read(images)
-        raise error
+
+    def fail() -> None:
+        with metrics.request() as arrival:
+            if images is not None:
+                arrival.read(images)
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
     assert counts(metrics) == {"offered_total": images or 1, counted: images or 1}
