@@ -7,6 +7,7 @@ from typing import Any
 
 from tritonclient.grpc import model_config_pb2
 
+from pem_server.image_header import Limits
 from pem_server.model_config import read_model_config
 
 ENSEMBLE = "fai-pem-m-ade"
@@ -41,23 +42,43 @@ class Model:
 
 @dataclass(frozen=True)
 class Contract:
-    """The repository as clients see it; sizes are of one encoded image."""
+    """The repository as clients see it, and what admission needs; sizes are of one image."""
 
     models: Mapping[str, Model]
     max_image_bytes: int
     max_image_pixels: int
     labels: tuple[str, ...] = ()  # the name of each class
+    decoders: int = 1  # processes of pem_preprocess
+    batch: int = 1  # images that the network takes at a time
+
+    @property
+    def limits(self) -> Limits:
+        """What pem_preprocess checks an image by."""
+        return Limits(self.max_image_bytes, self.max_image_pixels)
+
+    @property
+    def window(self) -> int:
+        """Images inside tritonserver that keep every step busy, and no more.
+
+        One is decoded, one is in the network, one or two are on their way or behind it; with
+        batches, one batch each.
+        """
+        return 4 if self.batch == 1 else 3 * self.batch
 
 
 def load_contract(repository: Path, config_name: str | None = None) -> Contract:
     """Read the contract. OSError or ValueError where a configuration is missing or malformed."""
     models = {name: _model(read_model_config(repository / name, config_name)) for name in CALLABLE}
-    parameters = read_model_config(repository / "pem_preprocess", config_name).parameters
+    preprocess = read_model_config(repository / "pem_preprocess", config_name)
+    network = read_model_config(repository / "pem_network", config_name)
+    parameters = preprocess.parameters
     return Contract(
         models,
         max_image_bytes=int(parameters["max_image_bytes"].string_value),
         max_image_pixels=int(parameters["max_image_pixels"].string_value),
         labels=tuple((repository / LABELS).read_text(encoding="utf-8").splitlines()),
+        decoders=sum(group.count for group in preprocess.instance_group) or 1,
+        batch=network.max_batch_size if network.HasField("dynamic_batching") else 1,
     )
 
 

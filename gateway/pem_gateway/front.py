@@ -36,7 +36,7 @@ class Front:
         self, message: ModelInferRequest, raw: bytes | None, patience_s: float | None
     ) -> bytes:
         """The serialized answer. Raises Refusal. `raw` is the message serialized, if at hand."""
-        with self.metrics.request() as outcome:
+        with self.metrics.request() as arrival:
             if self.refusing:
                 raise Refusal(
                     StatusCode.UNAVAILABLE,
@@ -44,7 +44,7 @@ class Front:
                     "the server is stopping; send this image to another one",
                 )
             work = check(message, self.contract)
-            outcome.images = work.images
+            arrival.read(work.images)
             if raw is None:
                 raw = message.SerializeToString()
             return await self._dispatcher.submit(work, raw, patience_s)

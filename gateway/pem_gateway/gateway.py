@@ -13,19 +13,20 @@ from starlette.applications import Starlette
 
 from pem_server import LocalServerError, TritonServer
 from pem_server.console import log
-from pem_server.stub_network import Cost
+from pem_server.stub_network import Cost, stub_repository
 
 from . import grpc_server
 from .admission import Admission
 from .backend import Backend
-from .contract import load_contract
+from .contract import Contract, load_contract
+from .decode_cost import images_seconds
 from .dispatcher import Dispatcher
 from .front import Front
 from .gateway_metrics import Metrics
 from .http_server import HttpProtocol
-from .infer_request import Work
 from .page_files import page_routes
 from .rest import Rest
+from .warm_up import warm_up
 
 LAST_WORDS_S = 10.0  # for answers that are being sent, and overlays being drawn, when it stops
 
@@ -41,7 +42,6 @@ class Settings:
     metrics_port: int = 8002
     limit_s: float = 5.0  # an image that would be answered later is refused
     settle_s: float = 0.0  # from SIGTERM, for load balancers to notice, until new ones are refused
-    window: int = 4  # requests inside tritonserver
     config_name: str | None = None
     stub_network: Cost | None = None  # instead of the network
     on_log: Callable[[str], None] | None = None  # gets tritonserver's log
@@ -56,11 +56,6 @@ class Settings:
             verbose=self.verbose,
             on_log=self.on_log,
         )
-
-
-def decode_s(work: Work) -> float:
-    """A first estimate of the decoding of a request's images, by their bytes."""
-    return sum(len(each) for each in work.encoded) * 30e-9
 
 
 class Gateway:
@@ -91,13 +86,18 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
 
     LocalServerError or OSError where it cannot start.
     """
-    contract = load_contract(settings.repository, settings.config_name)
-    admission = Admission(settings.limit_s)
+    contract = _contract(settings)
+    admission = Admission(settings.limit_s, contract.decoders, contract.batch)
     backend = Backend(settings.make_server(), log)
     backend.expected_answer_s = lambda: admission.seconds_per_image
-    front = Front(
-        contract, backend, Dispatcher(backend, admission, settings.window, decode_s), Metrics()
+    backend.warm_up = lambda: warm_up(backend, admission, settings.repository, contract.batch)
+    dispatcher = Dispatcher(
+        backend,
+        admission,
+        contract.window,
+        lambda work: images_seconds(work.encoded, contract.limits),
     )
+    front = Front(contract, backend, dispatcher, Metrics())
     http = HttpProtocol(front)
     grpc_port = grpc_server.make_server(
         front, f"{settings.bind}:{settings.grpc_port}", http.largest_body
@@ -117,6 +117,14 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         if supervised.done():
             supervised.result()
         yield Gateway(front, supervised, settings)
+
+
+def _contract(settings: Settings) -> Contract:
+    """A stub network has another way to batch, which admission must know."""
+    if settings.stub_network is None:
+        return load_contract(settings.repository, settings.config_name)
+    with stub_repository(settings.repository, settings.stub_network) as repository:
+        return load_contract(repository)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -3,6 +3,7 @@
 Requests arrive as bytes, so that an unreadable one is the client's error and has a sentence.
 """
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -48,7 +49,7 @@ class GrpcProtocol(grpc.GenericRpcHandler):  # type: ignore[misc]
             try:
                 return await answer(request, context)
             except Refusal as refusal:
-                await context.abort(refusal.code, refusal.sentence)
+                await context.abort(refusal.code, refusal.sentence, _trailing(refusal))
                 raise  # abort has raised already
 
         if details.method.endswith("/ModelStreamInfer"):
@@ -123,6 +124,13 @@ def make_server(front: Front, address: str, largest_message: int) -> grpc.aio.Se
     if not server.add_insecure_port(address):
         raise OSError(f"cannot listen on {address}")
     return server
+
+
+def _trailing(refusal: Refusal) -> tuple[tuple[str, str], ...]:
+    """When the same request may be accepted, as HTTP's Retry-After says it."""
+    if refusal.retry_after_s is None:
+        return ()
+    return (("retry-after-ms", str(math.ceil(refusal.retry_after_s * 1000))),)
 
 
 def _serialized(message: Message) -> bytes:

@@ -43,7 +43,6 @@ def check(message: ModelInferRequest, contract: Contract) -> Work:
     encoded: tuple[memoryview, ...] = ()
     if model.inputs[ENCODED].datatype == "BYTES":
         encoded = tuple(contents[ENCODED])
-        _check_sizes(encoded, contract)
     return Work(message, model.name, images, encoded, timeout_s)
 
 
@@ -219,17 +218,6 @@ def _check_typed(tensor: InputTensor, known: Tensor, count: int) -> None:
         raise bad_request(
             f"the input '{tensor.name}' must hold {count} {known.datatype} elements, got {got}"
         )
-
-
-def _check_sizes(encoded: Sequence[memoryview], contract: Contract) -> None:
-    limit = contract.max_image_bytes
-    for each in encoded:
-        if len(each) > limit:
-            raise Refusal(
-                bad_request("").code,
-                "too_large",
-                f"image must have at most {limit:,} bytes, got {len(each):,}; send a smaller one",
-            )
 
 
 def _no_shared_memory() -> Refusal:

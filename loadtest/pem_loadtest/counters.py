@@ -1,4 +1,4 @@
-"""The servers' own counters, from the metrics that Prometheus reads.
+"""The servers' own counters, of gateway and tritonserver, from the metrics that Prometheus reads.
 
 Facts about Triton's counters that this relies on: they rise after the answer was sent; a failure
 of an ensemble counts twice (2.51); a refusal by a full queue counts at the ensemble only, as do
@@ -16,6 +16,9 @@ ENSEMBLE = "fai-pem-m-ade"
 NETWORK = "pem_network"
 STAGES = ("pem_preprocess", NETWORK, "pem_postprocess", ENSEMBLE)
 
+GATEWAY = "gateway"
+ANSWERED = "pem_gateway_images_answered_total"
+_GATEWAY_LINE = re.compile(r"^(pem_gateway_images_\w+_total)(?:\{[^}]*\})?\s+(\S+)$", re.MULTILINE)
 _LINE = re.compile(r'^(nv_inference_\w+)\{(?:[^}]*,)?model="([^"]*)"[^}]*\}\s+(\S+)$', re.MULTILINE)
 _TIMEOUT_S = 10.0
 _SETTLING_S = 10.0
@@ -28,6 +31,8 @@ def parse(text: str) -> Counts:
     counts: Counts = Counter()
     for metric, model, value in _LINE.findall(text):
         counts[metric, model] += float(value)  # type: ignore[assignment]
+    for metric, value in _GATEWAY_LINE.findall(text):
+        counts[metric, GATEWAY] += float(value)  # type: ignore[assignment]
     return counts
 
 
@@ -51,8 +56,14 @@ def scrape_settled(urls: Sequence[str], is_expected: Callable[[Counts], bool]) -
 
 
 def successes(before: Counts, after: Counts, model: str = ENSEMBLE) -> float:
-    """By how much a model's counter of successful requests rose."""
+    """By how much a model's counter of successful requests rose.
+
+    Of the ensemble the gateway counts the images that were answered: tritonserver's own number has
+    those, too, whose clients had left.
+    """
     key = ("nv_inference_request_success", model)
+    if model == ENSEMBLE and (ANSWERED, GATEWAY) in after:
+        key = (ANSWERED, GATEWAY)
     return after[key] - before[key]
 
 

@@ -4,19 +4,13 @@ Runs inside the server, in the steps' own processes. Metrics can be off in the s
 step then logs one warning and answers without them.
 """
 
-import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import triton_python_backend_utils as pb_utils
-
-WAITING_IMAGES = "pem_images_waiting"
-# A busy network starts the next batch within milliseconds. After a longer pause its queue was
-# empty, whatever the gauge says: requests cancelled on the way were added and never removed.
-IDLE_S = 0.2
 
 
 class Histogram(NamedTuple):
@@ -41,29 +35,13 @@ POSTPROCESS_SECONDS = Histogram(
 DETECTIONS = Histogram("pem_detections_per_image", "Detections of an image", COUNTS)
 
 OUTCOMES = {  # of an image, by step
-    "preprocess": ("ok", "bad_image", "too_large", "overload", "cancelled", "failed"),
+    "preprocess": ("ok", "bad_image", "too_large", "cancelled", "failed"),
     "postprocess": ("ok", "bad_request", "cancelled", "failed"),
     "render": ("ok", "bad_request", "cancelled", "failed"),
 }
 
 
-class _Metrics:
-    """Metrics that turn themselves off at their first failure; `loss` says what then stops."""
-
-    def __init__(self, loss: str) -> None:
-        self.enabled = True
-        self._loss = loss
-
-    @contextmanager
-    def _guard(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception:
-            self.enabled = False
-            pb_utils.Logger.log_warn(f"{self._loss}: {traceback.format_exc()}")
-
-
-class StepMetrics(_Metrics):
+class StepMetrics:
     """One step's images by outcome, and its histograms.
 
     Triton adds up the values of all processes of a model. Each takes about ten microseconds to
@@ -72,7 +50,7 @@ class StepMetrics(_Metrics):
 
     def __init__(self, step: str, *histograms: Histogram) -> None:
         """Register every series of `step`, a key of OUTCOMES, so that Prometheus sees it at 0."""
-        super().__init__(f"pem_{step} continues without its metrics")
+        self.enabled, self._step = True, step
         self._images: Counter[str] = Counter()
         self._values: dict[str, list[float]] = {name: [] for name, *_ in histograms}
         with self._guard():
@@ -113,49 +91,13 @@ class StepMetrics(_Metrics):
             series = self._families[-1].Metric(labels={}, buckets=list(buckets))
             self._histograms[name] = series
 
-
-class WaitingImages(_Metrics):
-    """How many decoded images wait for the network: one gauge in the server, for all processes.
-
-    pem_preprocess adds images and refuses more by the gauge (its admission.py); pem_network removes
-    those that it takes into a batch.
-    """
-
-    def __init__(self, loss: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """Register the gauge; `loss` is the warning's text where that fails."""
-        super().__init__(loss)
-        self._clock, self._idle_since = clock, clock()
-        with self._guard():
-            family = pb_utils.MetricFamily
-            self._family = family(
-                WAITING_IMAGES, "Decoded images that wait for pem_network", family.GAUGE
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        """Turn the metrics off at their first failure."""
+        try:
+            yield
+        except Exception:
+            self.enabled = False
+            pb_utils.Logger.log_warn(
+                f"pem_{self._step} continues without its metrics: {traceback.format_exc()}"
             )
-            self._gauge: Any = self._family.Metric(labels={})
-
-    def value(self) -> float:
-        """The images that wait; 0 without metrics."""
-        if self.enabled:
-            with self._guard():
-                return float(self._gauge.value())
-        return 0.0
-
-    def add(self, images: int) -> None:
-        """Decoded images go on to the network."""
-        if self.enabled:
-            with self._guard():
-                self._gauge.increment(images)
-
-    def remove(self, images: int) -> None:
-        """The network starts a batch of this many images."""
-        if not self.enabled:
-            return
-        with self._guard():
-            idle = self._clock() - self._idle_since > IDLE_S
-            if not idle:
-                self._gauge.increment(-images)
-            if idle or self._gauge.value() < 0:  # below 0: requests sent straight to the network
-                self._gauge.set(0)
-
-    def batch_done(self) -> None:
-        """The network has answered and waits for its next batch."""
-        self._idle_since = self._clock()

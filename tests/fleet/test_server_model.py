@@ -66,12 +66,12 @@ def test_a_full_queue_refuses_and_the_next_step_never_sees_it():
     assert counters.batched == 2
 
 
-def test_too_many_decoded_images_refuse_others_before_they_are_decoded():
-    first = Step("pem_preprocess", Cost(0.001, 0.0), waiting_limit=2)
-    latencies, counters = answers([first, Step(NETWORK, Cost(0.1, 0.0))], [0, 10, 20, 30, 130])
-    # 0 is in the network, 10 and 20 wait for it, 30 is refused; at 130 one of them waits.
-    assert latencies == [101, 191, 281, 271]
-    assert (counters.refused, counters.answered, counters.offered) == (1, 4, 5)
+def test_what_would_be_answered_after_the_limit_is_refused_before_it_is_decoded():
+    first, network = Step("pem_preprocess", Cost(0.001, 0.0)), Step(NETWORK, Cost(2.0, 0.0))
+    latencies, counters = answers([first, network], [0, 10, 20, 2130])
+    # Two of 2 s are inside, so that 20 would be answered after 6 s; at 2130 one of them is.
+    assert latencies == [2001, 3991, 3871]
+    assert (counters.refused, counters.answered, counters.offered) == (1, 3, 4)
 
 
 def test_an_arrival_wakes_a_limited_queue_unless_it_is_refused():
@@ -106,7 +106,7 @@ def test_what_waited_too_long_is_refused():
 
 def test_an_overloaded_queue_answers_what_full_batches_allow_with_either_limit():
     free = Step(NETWORK, Cost(0.04, 0.02), max_batch=8)
-    admitting = [Step("pem_preprocess", Cost(0.0, 0.001), waiting_limit=32), free]
+    admitting = [Step("pem_preprocess", Cost(0.0, 0.001)), free]
     assert run([free], 60).throughput == pytest.approx(free.most, rel=0.02)
     seen = run(admitting, 60)
     assert seen.throughput == pytest.approx(free.most, rel=0.02)
@@ -127,9 +127,9 @@ def test_the_steps_are_those_of_the_repository(root: Path):
     assert (preprocess.processes, preprocess.queue_limit, preprocess.max_batch) == (3, 64, 8)
     assert (network.delay_s, network.max_batch, network.queue_limit) == (0.002, 8, 0)
     assert postprocess.max_batch == 1  # no dynamic batching: one at a time
-    assert (preprocess.waiting_limit, preprocess.prefetches) == (0, False)
+    assert not preprocess.prefetches
     on_a_cpu = read_steps(root / "model_repository", None, T4_COSTS)
-    assert (on_a_cpu[0].waiting_limit, on_a_cpu[1].max_batch) == (32, 1)
+    assert on_a_cpu[1].max_batch == 1
     stub = read_steps(root / "model_repository", None, T4_COSTS, batching=True)
     assert [step.max_batch for step in stub] == [1, 8, 1]
     assert all(step.prefetches for step in on_a_cpu)

@@ -17,6 +17,8 @@ from pem_gateway.refusal import Refusal
 class FakeBackend:
     """Answers when it is told to; remembers what reached it."""
 
+    server: object = None
+
     def __init__(self) -> None:
         self.back_in_s = 0.0
         self.on_lost: Callable[[], None] = lambda: None

@@ -129,9 +129,3 @@ def test_an_input_twice_or_missing_is_refused(contract: Contract, request_of) ->
         check(twice, contract)
     with pytest.raises(Refusal, match="image"):
         check(ModelInferRequest(model_name="fai-pem-m-ade"), contract)
-
-
-def test_a_file_over_the_limit_is_too_large(contract: Contract, request_of) -> None:
-    with pytest.raises(Refusal) as caught:
-        check(request_of(bytes(contract.max_image_bytes + 1)), contract)
-    assert caught.value.reason == "too_large"

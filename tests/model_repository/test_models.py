@@ -8,8 +8,6 @@ import pytest
 import triton_python_backend_utils as pb_utils
 from PIL import Image
 
-from pem_server.step_metrics import WaitingImages
-
 
 def code_of(response):
     return response.error().code()
@@ -32,7 +30,6 @@ class StubNetwork:
 def network(load_model):
     model = load_model("pem_network").TritonPythonModel()
     model.network = StubNetwork()
-    model.waiting = WaitingImages("test")
     return model
 
 

@@ -3,6 +3,8 @@
 import io
 import random
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 
@@ -353,3 +355,87 @@ def test_no_images_are_prepared_as_none(preprocessing, limits):
 
     assert fitted.shape == (0, 64, 64, 3)
     assert geometry.shape == (0, 4)
+
+
+def png_chunk(name: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(name + content)
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+
+
+@pytest.mark.parametrize("megabytes", [1, 50])
+def test_packed_text_in_a_png_is_never_unpacked(preprocessing, limits, megabytes):
+    text = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(megabytes << 20), 9))
+    data = encoded(noise(), "PNG")
+    image, _ = preprocessing.decode(data[:33] + text + data[33:], limits)
+    assert np.array_equal(np.asarray(image), np.asarray(noise()))
+
+
+@pytest.mark.parametrize("level", [0, 1000, 65535])
+def test_a_transparent_level_of_16_bits_is_white(preprocessing, limits, level):
+    """Exactly that level: its neighbours have the same 8 bits and stay as they are."""
+    data = encoded(gray16(level, level ^ 1, 30_000), "PNG")
+    transparent = png_chunk(b"tRNS", struct.pack(">H", level))
+    image, _ = preprocessing.decode(data[:33] + transparent + data[33:], limits)
+    expected = [255, ((level ^ 1) + 128) // 257, (30_000 + 128) // 257]
+    assert np.asarray(image)[0, :, 0].tolist() == expected
+
+
+def big_noise() -> Image.Image:
+    return noise(320, 240)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("size", [64, 65_535])
+def test_a_jpeg_may_lack_its_end_marker_and_nothing_else(preprocessing, progressive, size):
+    limits = preprocessing.Limits(max_bytes=1_000_000, max_pixels=1_000_000)
+    whole = encoded(big_noise(), "JPEG", progressive=progressive)
+    expected = np.asarray(preprocessing.decode(whole, limits, size)[0])
+    for missing in (1, 2):
+        image, _ = preprocessing.decode(whole[:-missing], limits, size)
+        assert np.array_equal(np.asarray(image), expected)
+    # Decoded smaller, the last pixels' finest details do not count.
+    for missing in (*((3, 4) if size > 320 else ()), 20, 1_000, len(whole) // 2):
+        with pytest.raises(preprocessing.ImageError):
+            preprocessing.decode(whole[:-missing], limits, size)
+
+
+def test_an_image_of_many_strips_is_blended_as_a_whole(preprocessing, limits, monkeypatch):
+    monkeypatch.setattr(preprocessing, "STRIP_PIXELS", 100)
+    image = noise().convert("RGBA")
+    image.putalpha(noise().convert("L"))
+    expected = Image.new("RGB", image.size, "white")
+    expected.paste(image, mask=image)
+    for kind, options in (("PNG", {}), ("WEBP", {"lossless": True, "exact": True})):
+        blended, _ = preprocessing.decode(encoded(image, kind, **options), limits)
+        assert np.array_equal(np.asarray(blended), np.asarray(expected))
+
+
+PEAK_PROGRAM = """
+import importlib.util, io, resource, sys
+from PIL import Image
+
+spec = importlib.util.spec_from_file_location("preprocessing", sys.argv[1])
+preprocessing = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(preprocessing)
+limits = preprocessing.Limits(20 << 20, 64 << 20)
+small = io.BytesIO()
+Image.new("RGBA", (64, 64)).save(small, "WEBP", lossless=True)
+preprocessing.prepare([small.getvalue()], limits, 640)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+preprocessing.prepare([open(sys.argv[2], "rb").read()], limits, 640)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "bytes_per_pixel"),
+    [("WEBP", "RGBA", 12), ("PNG", "RGBA", 8), ("PNG", "I;16", 8), ("BMP", "RGB", 8)],
+)
+def test_the_memory_of_an_image_is_bounded(tmp_path, preprocessing, kind, mode, bytes_per_pixel):
+    """docs/operations.md: 768 MB at 64 megapixels, which are 12 bytes a pixel."""
+    size = (2048, 2048)
+    path = tmp_path / "image"
+    Image.new(mode, size).save(path, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    command = [sys.executable, "-c", PEAK_PROGRAM, preprocessing.__file__, str(path)]
+    peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert peak < size[0] * size[1] * bytes_per_pixel + path.stat().st_size + (16 << 20)

@@ -1,4 +1,4 @@
-"""A real tritonserver with a stub network, scraped by a real Prometheus with the real rules."""
+"""A gateway before a stub network, scraped by a real Prometheus with the real rules."""
 
 import json
 import shutil
@@ -13,10 +13,10 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
+from gateway_process import RunningGateway, running_gateway
 from polling import poll
-from stub_server import running_stub
 
-from pem_server import TritonServer, free_ports
+from pem_server import free_ports
 from pem_server.stub_network import Cost
 
 FASTER = 10  # every duration of the rules, the scrape interval included, is divided by this
@@ -44,7 +44,7 @@ def promtool() -> str:
 class Stack(NamedTuple):
     """A server and the Prometheus that watches it."""
 
-    server: TritonServer
+    server: RunningGateway
     prometheus: str  # its URL
 
     def ask(self, expression: str) -> dict[str, float]:
@@ -74,8 +74,7 @@ def stack(
     binary = _found("prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
     # A server of its own: Prometheus would take what other tests do to the shared one for traffic.
-    with running_stub(root / "model_repository") as stub:
-        server = stub.set_cost(COST)
+    with running_gateway(root / "model_repository", COST) as server:
         _lay_out(monitoring, folder, server.metrics_port)
         [port] = free_ports(1)
         command = [

@@ -13,7 +13,7 @@ from pem_client import Client, Overloaded
 
 from .conftest import Stack, wait_for
 
-CLIENTS = 48  # more than the queue's 32 and a batch of 8
+CLIENTS = 96  # more than are answered within 5 s at 10 a second
 ALERTS = {"PemLosingImages", "PemOverloaded"}
 
 

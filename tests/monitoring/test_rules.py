@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pem_gateway.gateway_metrics import REASONS
 from pem_server.step_metrics import OUTCOMES
 
 
@@ -63,7 +64,7 @@ def test_every_alert_says_how_grave_it_is_and_what_to_do(rules: list[dict]) -> N
             assert rule["annotations"]["runbook"].endswith("."), rule["alert"]
 
 
-def test_the_rules_ask_for_outcomes_that_the_steps_count(rules: list[dict]) -> None:
+def test_the_rules_ask_for_outcomes_and_reasons_that_are_counted(rules: list[dict]) -> None:
     known = {outcome for outcomes in OUTCOMES.values() for outcome in outcomes}
     asked = {
         name
@@ -73,6 +74,14 @@ def test_the_rules_ask_for_outcomes_that_the_steps_count(rules: list[dict]) -> N
     }
     assert asked
     assert asked <= known
+    reasons = {
+        name
+        for rule in rules
+        for names in re.findall(r'reason[=!]~"([\w|]+)"', rule["expr"])
+        for name in names.split("|")
+    }
+    assert reasons
+    assert reasons <= set(REASONS)
 
 
 @pytest.mark.parametrize(

@@ -55,10 +55,7 @@ class StubServer:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let the network finish nothing within the block.
-
-        Ten seconds at most: admission.py takes a full queue that rests for longer for an error.
-        """
+        """Let the network finish nothing within the block."""
         _write(self.server.repository, HELD)
         try:
             yield

@@ -248,7 +248,6 @@ def test_our_metrics_have_the_types_that_prometheus_needs(server: TritonServer) 
         "pem_images_total": "counter",
         "pem_decode_seconds": "histogram",
         "pem_image_pixels": "histogram",
-        "pem_images_waiting": "gauge",
         "pem_postprocess_seconds": "histogram",
         "pem_detections_per_image": "histogram",
     }
@@ -289,63 +288,6 @@ def test_a_request_that_both_last_steps_refuse_is_one_failure_of_the_ensemble(
             (FAILURE, ENSEMBLE): 1,
         },
     )
-
-
-def test_what_the_first_step_refuses_as_too_much_is_a_success_of_it_and_counted_as_overload(
-    stub: StubServer, server: TritonServer
-) -> None:
-    before = _counted(server)
-    with stub.held():
-        flood = Flood(server, image(), count=120)
-        seen = poll(
-            lambda: _added(before, read(server)),
-            lambda seen: total(seen, "pem_images_total", PREPARED) == flood.count,
-        )
-        now = read(server)
-    answers = flood.answers()
-
-    answered, refused = answers["answered"], answers["StatusCode.UNAVAILABLE"]
-    assert answered + refused == flood.count
-    # What rules.yml calls backlog, and what the first step refuses by.
-    assert total(now, "pem_images_waiting") == 32
-    assert 32 < answered <= 32 + 8, "the queue and the batch that the network was at"
-    assert total(now, PENDING, NETWORK) > 8
-    assert total(now, PENDING, ENSEMBLE) == 0
-    # What it calls lost.
-    assert total(seen, "pem_images_total", 'outcome="overload"') == refused
-    assert total(seen, "pem_images_total", PREPARED, 'outcome="ok"') == answered
-    # What it calls offered: exact in both terms.
-    check_added(
-        server,
-        before,
-        {
-            (SUCCESS, FIRST): flood.count,
-            (SUCCESS, ENSEMBLE): answered,
-            (FAILURE, ENSEMBLE): 2 * refused,
-            (FAILURE, 'model="pem_'): 0,
-            ("nv_inference_count", ENSEMBLE): answered,
-        },
-    )
-
-
-def test_requests_given_up_on_the_way_do_not_count_as_waiting_for_ever(
-    stub: StubServer, server: TritonServer
-) -> None:
-    """Triton lets a cancelled request go between two steps, so the network never takes it up."""
-    before = _counted(server)
-    with stub.held():
-        flood = Flood(server, image(), count=20)
-        poll(lambda: decoded(server, before), lambda images: images == flood.count)
-        for call in flood.calls:
-            call.cancel()
-        assert flood.answers()["StatusCode.CANCELLED"] == flood.count
-
-    def waiting() -> float:
-        assert ask(server, image()) == "answered"
-        return total(read(server), "pem_images_waiting")
-
-    # The network sets the number right when it has rested for PAUSE_S.
-    assert poll(waiting, lambda images: images == 0, pause_s=0.5) == 0
 
 
 def test_a_client_that_hangs_up_is_two_failures_of_the_ensemble(

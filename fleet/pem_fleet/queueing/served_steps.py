@@ -48,7 +48,6 @@ class Step:
     delay_s: float = 0.0
     queue_limit: int = 0
     timeout_s: float = 0.0
-    waiting_limit: int = 0  # pem_preprocess's own: decoded images in front of pem_network
 
     @property
     def prefetches(self) -> bool:
@@ -103,5 +102,4 @@ def _read(model: Path, config_name: str | None, cost: Cost, batching: bool) -> S
         delay_s=batcher.max_queue_delay_microseconds / 1e6,
         queue_limit=queue.max_queue_size,
         timeout_s=queue.default_timeout_microseconds / 1e6,
-        waiting_limit=int(config.parameters["max_images_waiting"].string_value or 0),
     )

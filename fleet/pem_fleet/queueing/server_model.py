@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from pem_fleet.queueing.served_steps import Step
 
+LIMIT_S = 5.0  # of the gateway: what would be answered later is refused
 SLEEP_S = 0.5  # of the batcher of a queue with a policy, unless it is woken
 
 
@@ -159,6 +160,7 @@ class Server:
         clock: Clock,
         steps: Sequence[Step],
         overhead_s: float = 0.0,
+        limit_s: float = LIMIT_S,
     ) -> None:
         self.counters = Counters()
         self.latencies: list[float] = []  # seconds, of what was answered
@@ -169,16 +171,15 @@ class Server:
             self._queues.append(
                 StepQueue(clock, step, self._forward(place), self._count_refused, note)
             )
-        self._admission = steps[0].waiting_limit
-        names = [step.name for step in steps]
-        self._network = self._queues[names.index("pem_network") if self._admission else 0]
+        self._inside, self._most = 0, limit_s * min(step.most for step in steps)
 
     def put(self) -> None:
-        """Take an image now, unless too many decoded ones wait for the network."""
+        """Take an image now, unless its answer would take longer than the gateway's limit."""
         self.counters.offered += 1
-        if self._admission and len(self._network.waiting) >= self._admission:
+        if self._inside and self._inside + 1 > self._most:
             self.counters.refused += 1
         else:
+            self._inside += 1
             self._queues[0].put(QueuedImage(self._clock.now))
 
     @property
@@ -206,6 +207,8 @@ class Server:
     def _count_answered(self, image: QueuedImage) -> None:
         self.latencies.append(self._clock.now - image.arrived + self._overhead_s)
         self.counters.answered += 1
+        self._inside -= 1
 
     def _count_refused(self, _: QueuedImage) -> None:
+        self._inside -= 1
         self.counters.refused += 1

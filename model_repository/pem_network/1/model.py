@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from pem_server.step_metrics import WaitingImages
-
 from .openvino_network import OUTPUTS, Network
 
 
@@ -21,14 +19,11 @@ class TritonPythonModel:
             self.network = Network(Path(__file__).with_name("model.onnx"), threads, precision)
         except (FileNotFoundError, ValueError) as error:
             raise pb_utils.TritonModelException(str(error)) from None
-        self.waiting = WaitingImages("pem_network continues without counting what waits")
         pb_utils.Logger.log_info(f"pem_network computes in {self.network.precision}")
 
     def execute(self, requests):
-        self.waiting.remove(sum(len(_images(request)) for request in requests))
         active = [request for request in requests if not request.is_cancelled()]
         responses = dict(zip(map(id, active), self._respond(active), strict=True))
-        self.waiting.batch_done()
         cancelled = ("the request was cancelled", pb_utils.TritonError.CANCELLED)
         return [responses.get(id(request)) or _error(*cancelled) for request in requests]
 

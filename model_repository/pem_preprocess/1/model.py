@@ -9,7 +9,6 @@ import triton_python_backend_utils as pb_utils
 
 from pem_server.step_metrics import DECODE_SECONDS, IMAGE_PIXELS, StepMetrics
 
-from .admission import Admission, OverloadError
 from .preprocessing import ImageError, Limits, prepare
 
 
@@ -22,7 +21,6 @@ class TritonPythonModel:
             max_pixels=int(parameters["max_image_pixels"]["string_value"]),
         )
         self.size = int(pb_utils.get_output_config_by_name(config, "fitted_image")["dims"][0])
-        self.admission = Admission(int(parameters["max_images_waiting"]["string_value"]))
         self.metrics = StepMetrics("preprocess", DECODE_SECONDS, IMAGE_PIXELS)
 
     def execute(self, requests):
@@ -39,7 +37,6 @@ class TritonPythonModel:
             start = time.monotonic()
             image = pb_utils.get_input_tensor_by_name(request, "image").as_numpy()  # (N, 1)
             count = len(image)
-            self.admission.check()
             fitted_image, geometry = prepare(image[:, 0], self.limits, self.size)
             end = time.monotonic()
             response = pb_utils.InferenceResponse(
@@ -49,14 +46,10 @@ class TritonPythonModel:
                     pb_utils.Tensor("clock", np.tile([start, end], (count, 1))),  # (N, 2)
                 ]
             )
-            self.admission.count(count)
             self.metrics.count("ok", count)
             self.metrics.observe(DECODE_SECONDS, [(end - start) / max(1, count)] * count)
             self.metrics.observe(IMAGE_PIXELS, geometry[:, :2].prod(axis=1, dtype=int).tolist())
             return response
-        except OverloadError as error:
-            self.metrics.count("overload", count)
-            return _error(str(error), pb_utils.TritonError.UNAVAILABLE)
         except ImageError as error:
             self.metrics.count(error.outcome, count)
             return _error(str(error), pb_utils.TritonError.INVALID_ARG)

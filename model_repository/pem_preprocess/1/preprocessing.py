@@ -5,28 +5,37 @@ left and padded. Anyone can send bytes, so their cost is checked before they are
 """
 
 import io
-import re
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, WebPImagePlugin
 
-from pem_server.step_inputs import InputError, for_each_image
+from pem_server.image_header import (
+    MAX_SIDE,
+    ImageError,
+    LimitError,
+    Limits,
+    check_size,
+    png_without_metadata,
+    read_header,
+)
+from pem_server.step_inputs import for_each_image
+
+__all__ = ["ImageError", "LimitError", "Limits", "decode", "fit", "prepare"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 PIXEL_MEAN = (124, 116, 104)  # RGB, the mean that the network subtracts: padding becomes zero
-MAX_SIDE = 65_535  # JPEG's own limit; longer sides make the resize weights of one row huge
 # A JPEG is decoded at a half, a quarter or an eighth of its size while that is at least this many
 # times the network's input. 101 photographs enlarged to 1920x1440 had a mIoU of 64.41 this way and
 # 64.34 decoded in full; at a factor of 1, halving 1280x960 would have cost 0.19.
 MIN_DRAFT_SCALE = 1.5
 MIN_DRAFT_SIDE = 32  # pixels; a shorter side would end in a pixel that is half padding
-# Ordinary files have about 10 scans. Another one costs 10 bytes to send and 10 ms to decode at 64
-# megapixels, so without a limit a 20 MB file would keep this step busy for hours.
-MAX_JPEG_SCANS = 100
+# What a JPEG that was cut may lack is its end marker alone. Behind its last byte either of these
+# changes what is decoded, unless all of the pixels stand before them.
+PADDINGS = (b"\x00" * 64 + b"\xff\xd9", b"\x55" * 64 + b"\xff\xd9")
+STRIP_PIXELS = 1 << 20  # of an image that is converted strip by strip, to hold one copy of it less
 
 Image.MAX_IMAGE_PIXELS = None  # replaced by Limits.max_pixels, which answers with a sentence
 
@@ -40,28 +49,6 @@ _TO_UPRIGHT = {  # by EXIF orientation; 1 and unknown values need nothing
     8: Image.Transpose.ROTATE_90,
 }
 _SWAP_SIDES = tuple(_TO_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
-# Markers that start a segment; stuffing (00), fill (FF), TEM, RSTn and SOI do not.
-_JPEG_SEGMENT = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
-
-
-class ImageError(InputError):
-    """The client's image cannot be used; the text is a sentence for the client."""
-
-    outcome = "bad_image"  # what the metrics call it
-
-
-class LimitError(ImageError):
-    """The image may be good, but costs more than the limits allow."""
-
-    outcome = "too_large"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one image may cost before it is decoded."""
-
-    max_bytes: int
-    max_pixels: int
 
 
 def prepare(
@@ -93,19 +80,15 @@ def decode(
     their first frame, transparency is blended with white. Raises ImageError for everything that is
     not such a file within the limits.
     """
-    _check_bytes(encoded, limits)
+    header = read_header(encoded, limits)
     try:
         # Pillow raises nearly any type on hostile bytes (SyntaxError, struct.error, OSError, ...)
         # and warns about what it could still read.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(encoded), formats=FORMATS)
-            _check_header(image, encoded, limits)
-            turn, (width, height) = _turn_to_upright(image), image.size
-            draft_size = fitted_size(width, height, MIN_DRAFT_SCALE * side)
-            image.draft(None, np.maximum(draft_size, MIN_DRAFT_SIDE).tolist())  # JPEG only
-            rgb = _to_rgb(image if turn is None else image.transpose(turn))
-            return rgb, (width, height) if turn in _SWAP_SIDES else (height, width)
+            if header.is_cut:
+                return _decode_cut(encoded, limits, side)
+            return _decode_whole(png_without_metadata(encoded), limits, side)
     except (ImageError, MemoryError):
         raise
     except Exception as error:
@@ -113,6 +96,31 @@ def decode(
             f"image must be a whole JPEG, PNG, WebP or BMP file, but these {len(encoded):,} bytes "
             "cannot be decoded as one; send the file's bytes, not a path, raw pixels or base64"
         ) from error
+
+
+def _decode_whole(encoded: bytes, limits: Limits, side: int) -> tuple[Image.Image, tuple[int, int]]:
+    image: Image.Image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+    check_size(*image.size, limits)
+    turn, (width, height) = _turn_to_upright(image), image.size
+    draft_size = fitted_size(width, height, MIN_DRAFT_SCALE * side)
+    image.draft(None, np.maximum(draft_size, MIN_DRAFT_SIDE).tolist())  # JPEG only
+    image = _to_rgb(_without_decoder(image))  # the only name of each, so that it is freed
+    if turn is not None:
+        image = image.transpose(turn)
+    return image, (width, height) if turn in _SWAP_SIDES else (height, width)
+
+
+def _decode_cut(encoded: bytes, limits: Limits, side: int) -> tuple[Image.Image, tuple[int, int]]:
+    """Decode a JPEG without its end marker, if nothing else of it is missing."""
+    try:
+        return _decode_whole(encoded, limits, side)
+    except OSError:
+        first, second = (
+            _decode_whole(encoded.rstrip(b"\xff") + padding, limits, side) for padding in PADDINGS
+        )
+        if first[0].tobytes() != second[0].tobytes():
+            raise
+        return first
 
 
 def fit(
@@ -142,41 +150,6 @@ def fitted_size(width: int, height: int, side: float) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _check_bytes(encoded: bytes, limits: Limits) -> None:
-    if not encoded:
-        raise ImageError("image must not be empty, but 0 bytes arrived; send the bytes of the file")
-    if len(encoded) > limits.max_bytes:
-        raise LimitError(
-            f"image must have at most {limits.max_bytes:,} bytes, but {len(encoded):,} arrived; "
-            "send a smaller or more compressed file"
-        )
-
-
-def _check_header(image: Image.Image, encoded: bytes, limits: Limits) -> None:
-    width, height = image.size
-    if width * height > limits.max_pixels or max(width, height) > MAX_SIDE:
-        raise LimitError(
-            f"image must have at most {limits.max_pixels:,} pixels and {MAX_SIDE:,} a side, "
-            f"but its header says {width:,} x {height:,}; scale it down"
-        )
-    if image.format in ("JPEG", "MPO") and _count_jpeg_scans(encoded) > MAX_JPEG_SCANS:
-        raise LimitError(
-            f"image must be a JPEG of at most {MAX_JPEG_SCANS} scans, but this one has more; "
-            "save it again as an ordinary JPEG"
-        )
-
-
-def _count_jpeg_scans(encoded: bytes) -> int:
-    """Count the scans of a file's first image; skipping segments leaves out EXIF thumbnails."""
-    scans, position = 0, 0
-    while segment := _JPEG_SEGMENT.search(encoded, position):
-        if segment[0] == b"\xff\xd9":  # end of the image
-            break
-        scans += segment[0] == b"\xff\xda"
-        position = segment.end() + int.from_bytes(encoded[segment.end() : segment.end() + 2], "big")
-    return scans
-
-
 def _turn_to_upright(image: Image.Image) -> Image.Transpose | None:
     try:
         return _TO_UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -184,16 +157,45 @@ def _turn_to_upright(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
+def _without_decoder(image: Image.Image) -> Image.Image:
+    """A WebP image decoded, of 4 bytes a pixel: its decoder, which holds 8 more, is freed first."""
+    if not isinstance(image, WebPImagePlugin.WebPImageFile):
+        return image
+    size, mode = image.size, image.rawmode  # RGBA or RGBX
+    data, *_ = image._get_next()
+    del image._decoder
+    return Image.frombuffer(mode, size, data, "raw", mode, 0, 1)  # without a copy
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # convert() would clip at 255 instead of scaling
-        values = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGB", image.size, "white")
-        white.paste(image, mask=image)
-        return white
-    if image.mode == "RGB":
+    """An image in RGB, of any mode; at most two of 4 bytes a pixel exist at a time."""
+    if image.mode == "RGB" and "transparency" not in image.info:
         image.load()  # convert() would copy it
         return image
-    return image.convert("RGB")
+    if not image.has_transparency_data and not image.mode.startswith("I;16"):
+        return image.convert("RGB")
+    image.load()
+    rgb = Image.new("RGB", image.size, "white")
+    for top, strip in _strips(image):
+        if image.mode.startswith("I;16"):
+            rgb.paste(_grey_of_8_bits(strip, image.info.get("transparency")), (0, top))
+        else:
+            strip.info = image.info
+            strip = strip.convert("RGBA")
+            rgb.paste(strip, (0, top), strip)
+    return rgb
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(image.height, top + rows)))
+
+
+def _grey_of_8_bits(image: Image.Image, transparent: int | None) -> Image.Image:
+    """Scale 16 bits; convert() would clip at 255. One level may stand for transparency: white."""
+    values = np.asarray(image).astype(np.uint32)
+    grey = ((values + 128) // 257).astype(np.uint8)
+    if transparent is not None:
+        grey[values == transparent] = 255
+    return Image.fromarray(grey)
