@@ -5,11 +5,12 @@ import contextlib
 import signal
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from pem_server.console import log
 
@@ -20,6 +21,8 @@ from .contract import load_contract
 from .dispatcher import Dispatcher
 from .front import Front
 from .gateway_metrics import Metrics
+from .guard import Guard
+from .guard_settings import GuardSettings
 from .http_server import HttpProtocol
 from .infer_request import Work
 from .page_files import page_routes
@@ -38,6 +41,7 @@ class Settings:
     limit_s: float = 5.0  # an image that would be answered later is refused
     settle_s: float = 0.0  # from SIGTERM, for load balancers to notice, until new ones are refused
     window: int = 4  # requests inside tritonserver
+    guard: GuardSettings = field(default_factory=GuardSettings)
 
 
 def decode_s(work: Work) -> float:
@@ -55,9 +59,10 @@ async def run(settings: Settings) -> None:
         contract, backend, Dispatcher(backend, admission, settings.window, decode_s), Metrics()
     )
     http = HttpProtocol(front)
-    grpc = grpc_server.make_server(
-        front, f"{settings.bind}:{settings.grpc_port}", http.largest_body
-    )
+    guard = Guard(settings.guard, log)
+    host = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
+    grpc = grpc_server.make_server(front, guard, f"{host}:{settings.grpc_port}", http.largest_body)
+    served = guard.http_app(http.app([*Rest(front).routes(), *page_routes()]))
     stopping = _signals()
     async with contextlib.AsyncExitStack() as stack:
         supervised = asyncio.create_task(backend.run())
@@ -68,11 +73,11 @@ async def run(settings: Settings) -> None:
             supervised.result()
         await grpc.start()
         stack.push_async_callback(grpc.stop, 1.0)
-        for app, port in (
-            (http.app([*Rest(front).routes(), *page_routes()]), settings.http_port),
-            (http.metrics_app(), settings.metrics_port),
+        for app, port, options in (
+            (served, settings.http_port, guard.uvicorn_options()),
+            (http.metrics_app(), settings.metrics_port, {}),
         ):
-            await stack.enter_async_context(_serving(app, settings.bind, port))
+            await stack.enter_async_context(_serving(app, settings.bind, port, options))
         log(f"ready: gRPC {settings.grpc_port}, HTTP {settings.http_port}")
         await stopping.wait()
         await drain(front, settings.settle_s)
@@ -100,11 +105,13 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _serving(app: Starlette, bind: str, port: int) -> AsyncIterator[None]:
-    listener = socket.create_server((bind, port), backlog=2048)
-    config = uvicorn.Config(
-        app, http="httptools", ws="none", lifespan="off", log_level="warning", access_log=False
-    )
+async def _serving(
+    app: ASGIApp, bind: str, port: int, options: dict[str, Any]
+) -> AsyncIterator[None]:
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    listener = socket.create_server((bind, port), family=family, backlog=2048)
+    usual = {"http": "httptools", "ws": "none", "lifespan": "off", "log_level": "warning"}
+    config = uvicorn.Config(app, **{**usual, "access_log": False, **options})
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server._serve([listener]))

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from grpc import StatusCode
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from tritonclient.grpc.service_pb2 import ModelInferResponse
@@ -189,6 +189,8 @@ def route(path: str, handler: Handler, method: str = "GET") -> Route:
             return await handler(request)
         except Refusal as refusal:
             return refused(refusal)
+        except ClientDisconnect:  # while its body was read: nobody is left to be told
+            return Response(status_code=400)
 
     return Route(path, answer, methods=[method])
 

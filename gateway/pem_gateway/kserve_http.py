@@ -41,6 +41,15 @@ def parse_request(model: str, version: str, body: bytes, header_length: str | No
     """The message that a body spells. Raises Refusal with a sentence for a malformed one."""
     size = _header_size(header_length, len(body))
     question = _parse_json(body[:size])
+    try:
+        return _parsed(model, version, question, memoryview(body)[size:])
+    except UnicodeEncodeError:
+        raise bad_request(
+            "names, ids and parameters must be Unicode text, got half of a surrogate pair"
+        ) from None
+
+
+def _parsed(model: str, version: str, question: dict[str, Any], tail: memoryview) -> Parsed:
     message = ModelInferRequest(model_name=model, model_version=version)
     message.id = str(question.get("id", ""))
     parameters = _object(question.get("parameters", {}), "parameters")
@@ -48,7 +57,7 @@ def parse_request(model: str, version: str, body: bytes, header_length: str | No
     for name, value in parameters.items():
         if name != "binary_data_output":
             _set_parameter(message.parameters[name], value, name)
-    _add_inputs(message, question, memoryview(body)[size:])
+    _add_inputs(message, question, tail)
     return Parsed(message, by_default, _add_outputs(message, question))
 
 

@@ -1,9 +1,11 @@
 """The contract of the repository, and requests that hold it."""
 
+import socket
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -46,38 +48,79 @@ def request_of() -> Callable[..., ModelInferRequest]:
 
 # The gateway as its launcher runs it, with one recorded answer for every image.
 PROGRAM = """
-import asyncio, sys
+import argparse, asyncio
 from pathlib import Path
 from pem_gateway.gateway import Settings, run
-from pem_server.stub_network import Cost, stub_repository
+from pem_gateway.guard_settings import add_guard_options, guard_from_options
+from pem_server.stub_network import parse_cost, stub_repository
 
-http, grpc, metrics = map(int, sys.argv[2:])
-with stub_repository(Path(sys.argv[1]), Cost(20, 5)) as repository:
+parser = argparse.ArgumentParser()
+parser.add_argument("repository", type=Path)
+parser.add_argument("ports", type=int, nargs=3)
+parser.add_argument("--cost", type=parse_cost, default="20:5")
+add_guard_options(parser)
+given = parser.parse_args()
+http, grpc, metrics = given.ports
+guard = guard_from_options(parser, given)
+with stub_repository(given.repository, given.cost) as repository:
     asyncio.run(
-        run(Settings(repository=repository, http_port=http, grpc_port=grpc, metrics_port=metrics))
+        run(
+            Settings(
+                repository=repository, bind=given.bind, http_port=http, grpc_port=grpc,
+                metrics_port=metrics, guard=guard,
+            )
+        )
     )
 """
 
 
-@pytest.fixture(scope="session")
-def gateway_url() -> Iterator[str]:
-    """The HTTP address of a gateway that runs before a stub network."""
+@dataclass(frozen=True)
+class RunningGateway:
+    """Host and port of each wire."""
+
+    http: str
+    grpc: str
+    pid: int
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.http}"
+
+
+@contextmanager
+def running_gateway(*options: str) -> Iterator[RunningGateway]:
+    """A gateway that runs before a stub network until the block ends."""
     ports = [str(port) for port in free_ports(3)]
-    command = [sys.executable, "-c", PROGRAM, str(MODEL_REPOSITORY), *ports]
+    command = [sys.executable, "-c", PROGRAM, str(MODEL_REPOSITORY), *ports, *options]
     process = subprocess.Popen(command)
-    url = f"http://127.0.0.1:{ports[0]}"
+    http, grpc = (f"127.0.0.1:{port}" for port in ports[:2])
     try:
-        assert poll(lambda: process.poll() is not None or _is_ready(url))
+        assert poll(lambda: process.poll() is not None or _accepts(http))
         assert process.poll() is None, "the gateway did not start"
-        yield url
+        yield RunningGateway(http, grpc, process.pid)
     finally:
         process.terminate()
         process.wait()
 
 
-def _is_ready(url: str) -> bool:
+def _accepts(address: str) -> bool:
+    """Whether it listens, which it does once tritonserver is ready."""
+    host, port = address.split(":")
     try:
-        with urllib.request.urlopen(f"{url}/ready") as answer:
-            return bool(answer.status == 200)
+        with socket.create_connection((host, int(port))):
+            return True
     except OSError:
         return False
+
+
+@pytest.fixture(scope="session")
+def gateway() -> Iterator[RunningGateway]:
+    """A gateway on loopback with its defaults, for every test that changes nothing in it."""
+    with running_gateway() as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="session")
+def gateway_url(gateway: RunningGateway) -> str:
+    """The HTTP address of that gateway."""
+    return gateway.url
