@@ -223,7 +223,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(
                 408,
                 f"a body must come within {bounds.body_s:g} s, and with at least "
-                f"{bounds.body_bytes_s:g} bytes a second; {self._body_bytes:,} came in {took:.0f} s",
+                f"{bounds.body_bytes_s:g} bytes a second, got {self._body_bytes:,} in {took:.0f} s",
             )
         else:
             self._start_timer(bounds.look_every_s, self._look_at_body)

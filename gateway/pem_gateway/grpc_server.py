@@ -80,9 +80,11 @@ class GrpcProtocol(grpc.GenericRpcHandler):  # type: ignore[misc]
         return await self._front.infer(message, request, context.time_remaining())
 
     async def _server_live(self, request: bytes, _: Context) -> bytes:
+        parse(service_pb2.ServerLiveRequest, request)
         return _serialized(service_pb2.ServerLiveResponse(live=True))
 
     async def _server_ready(self, request: bytes, _: Context) -> bytes:
+        parse(service_pb2.ServerReadyRequest, request)
         return _serialized(service_pb2.ServerReadyResponse(ready=self._front.is_ready))
 
     async def _model_ready(self, request: bytes, _: Context) -> bytes:

@@ -20,7 +20,7 @@ from .bounded_protocol import Connections
 from .byte_budget import ByteBudget, Held
 from .client_limits import NO_LIMITS, ClientLimits, client_of_address, host_of_peer
 from .guard_settings import GuardSettings
-from .http_server import refused
+from .http_server import HELD, refused
 from .refusal import Refusal, bad_request
 
 OPEN_PATHS = frozenset(
@@ -161,6 +161,7 @@ class _GuardedApp:
                 ) as name,
                 self._guard.budget.hold(name, _announced(headers)) as held,
             ):
+                scope[HELD] = held
                 await self._app(scope, _counted(receive, held), send)
         except Refusal as refusal:
             await refused(refusal)(scope, receive, send)
