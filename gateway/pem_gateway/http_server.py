@@ -229,6 +229,8 @@ def refused(refusal: Refusal) -> Response:
     headers = {}
     if refusal.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, round(refusal.retry_after_s)))
+    if refusal.code is StatusCode.UNAUTHENTICATED:
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse({"error": refusal.sentence}, refusal.http_status, headers=headers)
 
 

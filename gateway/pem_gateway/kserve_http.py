@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from grpc import StatusCode
+from numpy.typing import NDArray
 from tritonclient.grpc.service_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
 
 from .refusal import Refusal, bad_request, unsupported
@@ -103,7 +104,8 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
     unpacker = zlib.decompressobj(window)
     # What is unpacked beyond this is nothing that anybody sends, and refused before it is there.
     most = min(limit, max(DENSE_FREE, len(body) * DENSEST))
-    parts, size, rest = [], 0, body
+    parts: list[bytes] = []
+    size, rest = 0, body
     try:
         while not unpacker.eof and (rest or not parts):
             part = unpacker.decompress(rest, UNPACKED_AT_A_TIME)
@@ -244,14 +246,26 @@ def _packed(data: Any, datatype: str, name: str) -> bytes:
     if kind is None:
         raise bad_request(f"'{datatype[:20]}' of input '{name[:100]}' is no data type")
     try:
-        array = np.array(elements, dtype=float if kind[-2] == "f" else None)
-        if array.dtype.kind not in "fiub" or array.ndim != 1:
-            raise ValueError
-        return array.astype(kind, casting="same_kind" if kind[-2] == "f" else "unsafe").tobytes()
+        return _array(elements, np.dtype(kind)).tobytes()
     except (ValueError, TypeError, OverflowError):
         raise bad_request(
             f"data of input '{name[:100]}' must be numbers that fit {datatype}"
         ) from None
+
+
+def _array(elements: list[Any], kind: np.dtype[Any]) -> NDArray[Any]:
+    """The numbers in their type. ValueError, TypeError or OverflowError where they do not fit."""
+    if not elements:
+        return np.empty(0, kind)
+    array = np.array(elements, dtype=float if kind.kind == "f" else None)
+    if array.ndim != 1 or array.dtype.kind not in {"f": "f", "b": "b"}.get(kind.kind, "iu"):
+        raise ValueError
+    if kind.kind in "iu":
+        limits = np.iinfo(kind)
+        if array.min() < limits.min or array.max() > limits.max:
+            raise ValueError
+    with np.errstate(over="ignore"):  # beyond FP32 is infinity, which the steps refuse
+        return array.astype(kind)
 
 
 def _flat(data: Any, name: str) -> list[Any]:

@@ -4,7 +4,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,7 +88,7 @@ class RunningGateway:
 
 
 @contextmanager
-def running_gateway(*options: str) -> Iterator[RunningGateway]:
+def _running(*options: str) -> Iterator[RunningGateway]:
     """A gateway that runs before a stub network until the block ends."""
     ports = [str(port) for port in free_ports(3)]
     command = [sys.executable, "-c", PROGRAM, str(MODEL_REPOSITORY), *ports, *options]
@@ -114,9 +114,15 @@ def _accepts(address: str) -> bool:
 
 
 @pytest.fixture(scope="session")
+def running_gateway() -> Callable[..., AbstractContextManager[RunningGateway]]:
+    """Start a gateway with options of its own for a block."""
+    return _running
+
+
+@pytest.fixture(scope="session")
 def gateway() -> Iterator[RunningGateway]:
     """A gateway on loopback with its defaults, for every test that changes nothing in it."""
-    with running_gateway() as gateway:
+    with _running() as gateway:
         yield gateway
 
 
