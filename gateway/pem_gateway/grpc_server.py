@@ -88,8 +88,9 @@ class GrpcProtocol(grpc.GenericRpcHandler):  # type: ignore[misc]
         return _serialized(service_pb2.ServerReadyResponse(ready=self._front.is_ready))
 
     async def _model_ready(self, request: bytes, _: Context) -> bytes:
-        name = parse(service_pb2.ModelReadyRequest, request).name
-        ready = self._front.is_ready and name in self._front.contract.models
+        asked = parse(service_pb2.ModelReadyRequest, request)
+        is_known = asked.name in self._front.contract.models and asked.version in ("", "1")
+        ready = self._front.is_ready and is_known
         return _serialized(service_pb2.ModelReadyResponse(ready=ready))
 
     async def _health(self, request: bytes, _: Context) -> bytes:

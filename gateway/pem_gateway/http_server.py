@@ -27,6 +27,7 @@ MODEL = "/v2/models/{model}"
 VERSION = MODEL + "/versions/{version}"
 VERSION_SERVED = "1"
 FETCH_TIMEOUT_S = 5.0
+CLIENT_LEFT = 499  # as nginx calls it; nobody reads it
 HELD = "pem_gateway.held"  # in a scope: the bytes that its request holds of the budget
 PACKED_IN_THREAD = 32 << 10  # a longer body is unpacked beside the others, a longer answer packed
 
@@ -188,7 +189,7 @@ def too_large(limit: int) -> Refusal:
 async def abandoned_on_disconnect(
     request: Request,
 ) -> AsyncIterator[Callable[[Awaitable[bytes]], Awaitable[bytes]]]:
-    """Run something for a client; it is cancelled when the client leaves."""
+    """Run something for a client; it is cancelled when the client leaves (ClientDisconnect)."""
     gone = asyncio.ensure_future(_disconnected(request))
 
     async def run(answer: Awaitable[bytes]) -> bytes:
@@ -196,6 +197,8 @@ async def abandoned_on_disconnect(
         await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             work.cancel()
+            await asyncio.wait({work})
+            raise ClientDisconnect
         return await work
 
     try:
@@ -218,8 +221,8 @@ def route(path: str, handler: Handler, method: str = "GET") -> Route:
             return await handler(request)
         except Refusal as refusal:
             return refused(refusal)
-        except ClientDisconnect:  # while its body was read: nobody is left to be told
-            return Response(status_code=400)
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_LEFT)
 
     return Route(path, answer, methods=[method])
 
