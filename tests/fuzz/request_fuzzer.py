@@ -3,6 +3,7 @@
     pip install atheris
     python tests/fuzz/request_fuzzer.py http artifacts/fuzz/http -max_total_time=600
     python tests/fuzz/request_fuzzer.py grpc artifacts/fuzz/grpc -max_total_time=600
+    python tests/fuzz/request_fuzzer.py image artifacts/fuzz/image -max_total_time=600
 
 The folder keeps the inputs that reached new code; further arguments are libFuzzer's. Outside the
 default suite: what it found is a test of its own in tests/gateway.
@@ -16,7 +17,10 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["pem_gateway", "json"]):
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+import bad_inputs
+
+with atheris.instrument_imports(include=["pem_gateway", "pem_server.image_header", "json"]):
     from tritonclient.grpc.service_pb2 import ModelInferRequest
 
     from pem_gateway.contract import ENSEMBLE, Contract, load_contract
@@ -68,6 +72,19 @@ def grpc_target(contract: Contract) -> Callable[[bytes], None]:
     return run
 
 
+def image_target(contract: Contract) -> Callable[[bytes], None]:
+    """A file of an image: only its header is read, and what it costs is bounded."""
+    from pem_gateway.decode_cost import images_seconds  # where the gateway estimates it
+
+    def run(data: bytes) -> None:
+        try:
+            assert 0 < images_seconds([memoryview(data)], contract.limits) < 1e5
+        except Refusal as refusal:
+            _checked(refusal)
+
+    return run
+
+
 def _checked(refusal: Refusal) -> None:
     """What a client is told must fit into a header of gRPC, and be valid UTF-8."""
     assert len(refusal.sentence.encode()) < 2000, refusal.sentence
@@ -103,13 +120,17 @@ def seeds() -> dict[str, list[bytes]]:
             b"\0" + texts[0],
             b"\x05" + gzip.compress(texts[2]),
         ],
+        "image": bad_inputs.seeds(),
         "grpc": [message.SerializeToString(), typed.SerializeToString()],
     }
 
 
+TARGETS = {"http": http_target, "grpc": grpc_target, "image": image_target}
+
+
 def main() -> None:
     """Run one target until a fault is found or the time is over."""
-    if len(sys.argv) < 3 or sys.argv[1] not in ("http", "grpc"):
+    if len(sys.argv) < 3 or sys.argv[1] not in TARGETS:
         sys.exit(__doc__)
     name, corpus = sys.argv[1], Path(sys.argv[2])
     corpus.mkdir(parents=True, exist_ok=True)
@@ -118,7 +139,7 @@ def main() -> None:
     dictionary = corpus.with_suffix(".dict")
     quoted = (word.replace('"', '\\"') for word in WORDS)
     dictionary.write_text("".join(f'"{word}"\n' for word in quoted))
-    target = {"http": http_target, "grpc": grpc_target}[name](load_contract(MODEL_REPOSITORY))
+    target = TARGETS[name](load_contract(MODEL_REPOSITORY))
     atheris.Setup(
         [sys.argv[0], *OPTIONS, f"-dict={dictionary}", str(corpus), *sys.argv[3:]], target
     )
