@@ -11,6 +11,7 @@ from ._async_client import AsyncClient
 from ._client import Client
 from ._detections import Detection, Detections, format_table
 from ._errors import (
+    AccessDenied,
     DeadlineExceeded,
     ImageError,
     InvalidRequest,
@@ -25,6 +26,7 @@ from ._version import __version__ as __version__
 from .palette import class_colour
 
 __all__ = [
+    "AccessDenied",
     "AsyncClient",
     "Client",
     "DeadlineExceeded",

@@ -16,7 +16,7 @@ from ._transports import AsyncTransport, open_async_transport
 class AsyncClient:
     """`Client` for asyncio, usable only inside `async with AsyncClient(url) as client`.
 
-    url: grpc://host:port. model, timeout_s, transport: as for `Client`. For one event loop.
+    url: grpc://host:port. The other arguments are as for `Client`. For one event loop.
     """
 
     def __init__(
@@ -25,11 +25,13 @@ class AsyncClient:
         *,
         model: str = _protocol.DEFAULT_MODEL,
         timeout_s: float = _protocol.DEFAULT_TIMEOUT_S,
+        api_key: str | None = None,
         transport: AsyncTransport | None = None,
     ) -> None:
         self._url = url
         self._model = model
         self._timeout_s = _protocol.checked_timeout(timeout_s)
+        self._api_key = _protocol.checked_key(api_key)
         self._transport = transport
 
     async def infer(self, image: ImageInput, threshold: float = 0.5) -> Detections:
@@ -46,7 +48,7 @@ class AsyncClient:
 
     async def __aenter__(self) -> "AsyncClient":
         if self._transport is None:  # here, because the connection belongs to the running loop
-            self._transport = open_async_transport(self._url, self._timeout_s)
+            self._transport = open_async_transport(self._url, self._timeout_s, self._api_key)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

@@ -16,6 +16,7 @@ class Client:
 
     url: grpc://host:port or http://host:port; without a scheme it is gRPC.
     timeout_s: time limit of a call; the server drops the request after it, too.
+    api_key: the key that the server asks for; by default that of the variable PEM_API_KEY, if any.
     transport: replaces the connection to `url`, for tests.
 
     Methods raise subclasses of `PemError`. Not thread-safe: use one client per thread.
@@ -27,11 +28,14 @@ class Client:
         *,
         model: str = _protocol.DEFAULT_MODEL,
         timeout_s: float = _protocol.DEFAULT_TIMEOUT_S,
+        api_key: str | None = None,
         transport: Transport | None = None,
     ) -> None:
         self._url = url
         self._model = model
-        self._transport = transport or open_transport(url, _protocol.checked_timeout(timeout_s))
+        self._transport = transport or open_transport(
+            url, _protocol.checked_timeout(timeout_s), _protocol.checked_key(api_key)
+        )
 
     def infer(self, image: ImageInput, threshold: float = 0.5) -> Detections:
         """The segments of an image whose score is above `threshold` (0 to 1).

@@ -5,6 +5,7 @@
     ├── ImageError         the image cannot be read, encoded, or does not fit its masks
     ├── InvalidRequest     the server refused what was sent; sending it again cannot help
     ├── ServerUnavailable  no server there, or the model is unknown or not ready
+    ├── AccessDenied       the server wants an API key, or another one
     ├── Overloaded         the queue is full, or the request waited in it for too long
     ├── DeadlineExceeded   no answer within the client's time limit
     └── ServerError        the server failed, or sent an unexpected response
@@ -37,6 +38,10 @@ class ServerUnavailable(PemError):
     """No server at the address, or the model is unknown or not ready there."""
 
 
+class AccessDenied(PemError):
+    """The server wants an API key, or does not accept the one that it got."""
+
+
 class Overloaded(PemError):
     """The server's queue is full, or the request waited in it for too long; try again later."""
 
@@ -57,20 +62,23 @@ KIND_OF_STATUS: dict[str, type[PemError]] = {
     "DEADLINE_EXCEEDED": DeadlineExceeded,
     "NOT_FOUND": ServerUnavailable,
     "ALREADY_EXISTS": ServerError,
-    "PERMISSION_DENIED": ServerError,
+    "PERMISSION_DENIED": AccessDenied,
     "RESOURCE_EXHAUSTED": Overloaded,
     "FAILED_PRECONDITION": ServerError,
     "ABORTED": ServerError,
-    "OUT_OF_RANGE": ServerError,
+    "OUT_OF_RANGE": InvalidRequest,
     "UNIMPLEMENTED": ServerError,
     "INTERNAL": ServerError,
     "UNAVAILABLE": ServerUnavailable,
     "DATA_LOSS": ServerError,
-    "UNAUTHENTICATED": ServerError,
+    "UNAUTHENTICATED": AccessDenied,
     "400": InvalidRequest,
+    "401": AccessDenied,
+    "403": AccessDenied,
     "404": ServerUnavailable,
     "408": DeadlineExceeded,
     "413": InvalidRequest,
+    "431": InvalidRequest,
     "429": Overloaded,
     "500": ServerError,
     "502": ServerUnavailable,
@@ -82,6 +90,8 @@ _SENTENCES: dict[type[PemError], str] = {
     InvalidRequest: "{reason}",
     ServerUnavailable: "cannot reach the model at {url} ({reason}); start the server, or check its "
     "address and the model's name",
+    AccessDenied: "the server at {url} refuses this client ({reason}); give its key as api_key, or "
+    "in the variable PEM_API_KEY",
     Overloaded: "the server at {url} is overloaded ({reason}); try again later",
     DeadlineExceeded: "no response from {url} within {timeout_s:g} s; increase timeout_s, or check "
     "the server",

@@ -1,6 +1,7 @@
 """The server's wire format, without I/O: arguments to tensors, tensors to results."""
 
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from ._image import decode_png
 DEFAULT_URL = "grpc://127.0.0.1:8001"
 DEFAULT_MODEL = "fai-pem-m-ade"
 DEFAULT_TIMEOUT_S = 30.0
+KEY_VARIABLE = "PEM_API_KEY"
 
 IMAGE = "image"  # BYTES (1, 1): one encoded image
 THRESHOLD = "threshold"  # FP32 (1, 1): scores must be greater
@@ -48,6 +50,15 @@ def checked_timeout(timeout_s: float) -> float:
     if not 0 < timeout_s < math.inf:
         raise ValueError(f"timeout_s must be a finite number of seconds above 0, got {timeout_s}")
     return timeout_s
+
+
+def checked_key(api_key: str | None) -> str | None:
+    """The key, by default that of the environment; ValueError for what no header can hold."""
+    key = os.environ.get(KEY_VARIABLE, "").strip() or None if api_key is None else api_key
+    # The key itself is not repeated, as errors are logged.
+    if key is not None and not (key.isascii() and key.isprintable() and key and " " not in key):
+        raise ValueError("api_key must be a text of ASCII letters, digits and signs without spaces")
+    return key
 
 
 def request_tensors(image: bytes, threshold: float) -> dict[str, NDArray[Any]]:

@@ -47,7 +47,7 @@ class AsyncTransport(Protocol):
         ...
 
 
-def open_transport(url: str, timeout_s: float) -> Transport:
+def open_transport(url: str, timeout_s: float, api_key: str | None = None) -> Transport:
     """The transport for an address; it connects at the first call."""
     scheme, address = parse_url(url)
     # Imported late: each protocol has its own libraries, and a program uses one of them.
@@ -56,7 +56,12 @@ def open_transport(url: str, timeout_s: float) -> Transport:
 
         client = triton_grpc.InferenceServerClient(address, channel_args=GRPC_CHANNEL_ARGS)
         return _Blocking(
-            triton_grpc, client, url, timeout_s, call_limit={"client_timeout": timeout_s}
+            triton_grpc,
+            client,
+            url,
+            timeout_s,
+            call_limit={"client_timeout": timeout_s},
+            api_key=api_key,
         )
     import gevent  # type: ignore[import-untyped]
     import tritonclient.http as triton_http
@@ -68,13 +73,15 @@ def open_transport(url: str, timeout_s: float) -> Transport:
     client = triton_http.InferenceServerClient(
         address, connection_timeout=timeout_s, network_timeout=timeout_s
     )
-    transport = _Blocking(triton_http, client, url, timeout_s, broken=HTTPParseError)
+    transport = _Blocking(
+        triton_http, client, url, timeout_s, broken=HTTPParseError, api_key=api_key
+    )
     # The limits above are per read of the socket; this one is for the whole call.
     transport.deadline = lambda: gevent.Timeout(timeout_s, TimeoutError)
     return transport
 
 
-def open_async_transport(url: str, timeout_s: float) -> AsyncTransport:
+def open_async_transport(url: str, timeout_s: float, api_key: str | None = None) -> AsyncTransport:
     """The transport for asyncio, to be called inside the event loop; gRPC only."""
     scheme, address = parse_url(url)
     if scheme != "grpc":  # tritonclient's HTTP client for asyncio blocks the loop on large bodies
@@ -82,13 +89,21 @@ def open_async_transport(url: str, timeout_s: float) -> AsyncTransport:
     import tritonclient.grpc.aio as triton_grpc
 
     client = triton_grpc.InferenceServerClient(address, channel_args=GRPC_CHANNEL_ARGS)
-    return _Asyncio(triton_grpc, client, url, timeout_s, call_limit={"client_timeout": timeout_s})
+    return _Asyncio(
+        triton_grpc,
+        client,
+        url,
+        timeout_s,
+        call_limit={"client_timeout": timeout_s},
+        api_key=api_key,
+    )
 
 
 class _TritonClient:
     """Any client of tritonclient, with its exceptions translated.
 
-    call_limit: further arguments of each call. broken: see `as_pem_error`.
+    call_limit: the time limit as an argument of each call, where there is one. broken: see
+    `as_pem_error`.
     """
 
     def __init__(
@@ -100,12 +115,15 @@ class _TritonClient:
         *,
         call_limit: dict[str, float] | None = None,
         broken: type[Exception] = ConnectionError,
+        api_key: str | None = None,
     ) -> None:
         self._triton = triton
         self._client = client
         self._url = url
         self._timeout_s = timeout_s
-        self._call_limit = call_limit or {}
+        self._call_options: dict[str, Any] = dict(call_limit or {})
+        if api_key:
+            self._call_options["headers"] = {"authorization": f"Bearer {api_key}"}
         self._broken = broken
         self._closed = False
 
@@ -121,7 +139,7 @@ class _TritonClient:
             "outputs": [self._triton.InferRequestedOutput(name) for name in outputs],
             # Microseconds, after which the server drops the request.
             "timeout": max(1, round(self._timeout_s * 1e6)),
-            **self._call_limit,
+            **self._call_options,
         }
 
     @contextmanager
@@ -145,7 +163,7 @@ class _Blocking(_TritonClient):
 
     def is_model_ready(self, model: str) -> bool:
         with self._translated(), self.deadline():
-            return bool(self._client.is_model_ready(model, **self._call_limit))
+            return bool(self._client.is_model_ready(model, **self._call_options))
 
     def close(self) -> None:
         if not self._closed:

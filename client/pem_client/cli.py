@@ -13,7 +13,7 @@ from PIL import Image
 from ._client import Client
 from ._detections import Detections, format_table
 from ._errors import ImageError, InvalidRequest, PemError
-from ._protocol import DEFAULT_URL
+from ._protocol import DEFAULT_URL, checked_key
 from ._version import __version__
 
 __all__ = ["main"]
@@ -59,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
         "--url", default=DEFAULT_URL, help="grpc://host:port or http://host:port (%(default)s)"
     )
     segment.add_argument(
+        "--api-key",
+        metavar="KEY",
+        help="the key that the server asks for; better in the variable PEM_API_KEY, where other "
+        "users of this machine cannot see it",
+    )
+    segment.add_argument(
         "--threshold",
         type=float,
         default=0.5,
@@ -80,7 +86,7 @@ def _segment(arguments: argparse.Namespace) -> bool:
     """Segment each image; whether all succeeded. A bad image does not stop the others."""
     overlays = _overlay_paths(arguments.images, arguments.overlay)
     done = True
-    with Client(arguments.url) as client:
+    with Client(arguments.url, api_key=_key(arguments)) as client:
         for image, overlay in zip(arguments.images, overlays, strict=True):
             try:
                 encoded = _read(image)
@@ -92,6 +98,13 @@ def _segment(arguments: argparse.Namespace) -> bool:
                 _fail(f"{image}: {error}")
                 done = False
     return done
+
+
+def _key(arguments: argparse.Namespace) -> str | None:
+    try:
+        return checked_key(arguments.api_key)
+    except ValueError as error:
+        raise PemError(str(error)) from error
 
 
 def _read(image: Path) -> bytes:

@@ -20,6 +20,8 @@ from pem_server.cli import (
 )
 from pem_server.console import accept_old_options
 
+from .guard_settings import add_guard_options, guard_from_options
+
 EXAMPLE = ROOT / "docs" / "street.jpg"
 OUTPUT = ROOT / "artifacts" / "demo"
 
@@ -27,7 +29,10 @@ OUTPUT = ROOT / "artifacts" / "demo"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command."""
     arguments = sys.argv[1:] if argv is None else argv
-    options = _parser().parse_args(accept_old_options(arguments, RENAMED_OPTIONS))
+    parser = _parser()
+    options = parser.parse_args(accept_old_options(arguments, RENAMED_OPTIONS))
+    if options.command == "serve":
+        options.guard = guard_from_options(parser, options)
     command = {"serve": _serve, "demo": _demo, "chaos": _chaos}[options.command]
     try:
         return command(options)
@@ -51,6 +56,8 @@ def _serve(options: argparse.Namespace) -> int:
             verbose=options.verbose,
             settle_s=options.settle,
             limit_s=options.limit_seconds,
+            bind=options.bind,
+            guard=options.guard,
         )
     )
 
@@ -100,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="refuse what would be answered later than that; default %(default)g",
     )
+    add_guard_options(serve)
     demo = commands.add_parser(
         "demo",
         help="start the server, segment one image, stop the server",

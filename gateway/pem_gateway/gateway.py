@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from pem_server import LocalServerError, TritonServer
 from pem_server.console import log
@@ -23,6 +24,8 @@ from .decode_cost import images_seconds
 from .dispatcher import Dispatcher
 from .front import Front
 from .gateway_metrics import Metrics
+from .guard import Guard
+from .guard_settings import GuardSettings
 from .http_server import HttpProtocol
 from .page_files import page_routes
 from .rest import Rest
@@ -42,6 +45,7 @@ class Settings:
     metrics_port: int = 8002
     limit_s: float = 5.0  # an image that would be answered later is refused
     settle_s: float = 0.0  # from SIGTERM, for load balancers to notice, until new ones are refused
+    guard: GuardSettings = field(default_factory=GuardSettings)
     config_name: str | None = None
     stub_network: Cost | None = None  # instead of the network
     on_log: Callable[[str], None] | None = None  # gets tritonserver's log
@@ -99,19 +103,22 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     )
     front = Front(contract, backend, dispatcher, Metrics())
     http = HttpProtocol(front)
+    guard = Guard(settings.guard, log)
+    host = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
     grpc_port = grpc_server.make_server(
-        front, f"{settings.bind}:{settings.grpc_port}", http.largest_body
+        front, guard, f"{host}:{settings.grpc_port}", http.largest_body
     )
+    served = guard.http_app(http.app([*Rest(front).routes(), *page_routes()]))
     async with contextlib.AsyncExitStack() as stack:
         supervised = asyncio.create_task(backend.run())
         stack.push_async_callback(_cancelled, supervised)
         await grpc_port.start()
         stack.push_async_callback(_stopped, grpc_port)
-        for app, port in (
-            (http.app([*Rest(front).routes(), *page_routes()]), settings.http_port),
-            (http.metrics_app(), settings.metrics_port),
+        for app, port, options in (
+            (served, settings.http_port, guard.uvicorn_options()),
+            (http.metrics_app(), settings.metrics_port, {}),
         ):
-            await stack.enter_async_context(_serving(app, settings.bind, port))
+            await stack.enter_async_context(_serving(app, settings.bind, port, options))
         ready = asyncio.create_task(backend.ready.wait())
         await asyncio.wait({supervised, ready}, return_when=asyncio.FIRST_COMPLETED)
         if supervised.done():
@@ -144,17 +151,20 @@ def _is_in_haste() -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _serving(app: Starlette, bind: str, port: int) -> AsyncIterator[None]:
-    listener = socket.create_server((bind, port), backlog=2048)
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=int(LAST_WORDS_S),
-    )
+async def _serving(
+    app: ASGIApp, bind: str, port: int, options: dict[str, Any]
+) -> AsyncIterator[None]:
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    listener = socket.create_server((bind, port), family=family, backlog=2048)
+    usual = {
+        "http": "httptools",
+        "ws": "none",
+        "lifespan": "off",
+        "log_level": "warning",
+        "access_log": False,
+        "timeout_graceful_shutdown": int(LAST_WORDS_S),
+    }
+    config = uvicorn.Config(app, **{**usual, **options})
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server._serve([listener]))

@@ -18,8 +18,8 @@ from starlette.routing import BaseRoute, Route
 from tritonclient.grpc.service_pb2 import ModelInferResponse
 
 from .front import Front
-from .kserve_http import decompress, format_response, parse_request
-from .refusal import Refusal, not_found
+from .kserve_http import compress, decompress, format_response, parse_request
+from .refusal import Refusal, bad_request, not_found
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 LARGEST_BODY_SPARE = 1 << 20  # of JSON and small tensors beside the images
@@ -28,6 +28,8 @@ VERSION = MODEL + "/versions/{version}"
 VERSION_SERVED = "1"
 FETCH_TIMEOUT_S = 5.0
 CLIENT_LEFT = 499  # as nginx calls it; nobody reads it
+HELD = "pem_gateway.held"  # in a scope: the bytes that its request holds of the budget
+PACKED_IN_THREAD = 32 << 10  # a longer body is unpacked beside the others, a longer answer packed
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -49,6 +51,7 @@ class HttpProtocol:
             route("/v2/health/ready", self._ready),
             route("/ready", self._ready),
             route("/v2", self._about),
+            route("/v2/models/stats", self._about),  # of every model
         ]
         for path in (MODEL, VERSION):
             routes += [
@@ -58,10 +61,12 @@ class HttpProtocol:
                 route(path + "/stats", self._about),
                 route(path, self._about),
             ]
-        return Starlette(
+        app = Starlette(
             routes=[*routes, *more_routes],
             exception_handlers={404: _not_served, 405: _wrong_method, 500: _failed},
         )
+        app.router.redirect_slashes = False
+        return app
 
     def metrics_app(self) -> Starlette:
         """The application of the metrics' port."""
@@ -77,11 +82,15 @@ class HttpProtocol:
         known = request.path_params["model"] in self._front.contract.models
         is_version = request.path_params.get("version", VERSION_SERVED) == VERSION_SERVED
         ready = known and is_version and self._front.is_ready
-        return Response(status_code=200 if ready else 400)
+        if not ready:
+            raise bad_request("Model version not ready")
+        return Response()
 
     async def _about(self, request: Request) -> Response:
         model = request.path_params.get("model")
         if model is not None and model not in self._front.contract.models:
+            if request.url.path.endswith("/stats"):
+                raise bad_request(f"requested model '{model[:100]}' is not available")
             raise not_found(f"Request for unknown model: '{model[:100]}' is not found")
         version = request.path_params.get("version", VERSION_SERVED)
         if version != VERSION_SERVED:
@@ -117,27 +126,39 @@ class HttpProtocol:
         return Response(page, media_type="text/plain; version=0.0.4")
 
     async def _infer(self, request: Request) -> Response:
+        model, version = request.path_params["model"], request.path_params.get("version", "")
+        if version and not version.isdecimal():
+            raise not_found(f"version '{version[:20]}' of a model is not found; leave it out")
         body = await read_body(request, self.largest_body)
         asked = parse_request(
-            request.path_params["model"],
-            request.path_params.get("version", ""),
+            model,
+            version,
             body,
             request.headers.get(HEADER_LENGTH),
         )
         async with abandoned_on_disconnect(request) as run:
             answer = await run(self._front.infer(asked.message, None, None))
         content, header_length = format_response(ModelInferResponse.FromString(answer), asked)
-        if header_length is None:
-            return Response(content, media_type="application/json")
-        return Response(
-            content,
-            media_type="application/octet-stream",
-            headers={HEADER_LENGTH: str(header_length)},
-        )
+        headers, kind = {}, "application/json"
+        if header_length is not None:
+            headers, kind = {HEADER_LENGTH: str(header_length)}, "application/octet-stream"
+        if accepted := request.headers.get("Accept-Encoding"):
+            content, encoding = await _compressed(content, accepted)
+            headers |= {"Content-Encoding": encoding} if encoding else {}
+        return Response(content, media_type=kind, headers=headers)
+
+
+async def _compressed(content: bytes, accepted: str) -> tuple[bytes, str | None]:
+    if len(content) < PACKED_IN_THREAD:
+        return compress(content, accepted)
+    return await asyncio.to_thread(compress, content, accepted)
 
 
 async def read_body(request: Request, limit: int) -> bytes:
     """The body, unpacked, of at most `limit` bytes. Raises Refusal beyond that."""
+    announced = request.headers.get("Content-Length", "")
+    if announced.isdecimal() and int(announced[:20]) > limit:
+        raise too_large(limit)
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
@@ -146,7 +167,15 @@ async def read_body(request: Request, limit: int) -> bytes:
         parts.append(part)
     body = b"".join(parts)
     encoding = request.headers.get("Content-Encoding")
-    return decompress(body, encoding, limit) if encoding else body
+    if not encoding or encoding.strip().lower() == "identity":
+        return body
+    if size < PACKED_IN_THREAD:
+        body = decompress(body, encoding, limit)
+    else:
+        body = await asyncio.to_thread(decompress, body, encoding, limit)
+    if held := request.scope.get(HELD):
+        held.grow(max(0, len(body) - size))
+    return body
 
 
 def too_large(limit: int) -> Refusal:
@@ -203,6 +232,8 @@ def refused(refusal: Refusal) -> Response:
     headers = {}
     if refusal.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, round(refusal.retry_after_s)))
+    if refusal.code is StatusCode.UNAUTHENTICATED:
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse({"error": refusal.sentence}, refusal.http_status, headers=headers)
 
 

@@ -33,9 +33,6 @@ async def read_image(request: Request, limit: int) -> bytes:
     """
     is_form = request.headers.get("Content-Type", "").lower().startswith("multipart/form-data")
     most = limit + FORM_SPARE if is_form else limit
-    announced = request.headers.get("Content-Length", "")
-    if announced.isdecimal() and int(announced[:20]) > most:
-        raise too_large(limit)
     body = await read_body(request, most)
     image = await _file_of_form(request, body) if is_form else body
     if len(image) > limit:

@@ -53,9 +53,15 @@ def _model(message: ModelInferRequest, contract: Contract) -> Model:
         raise not_found(
             f"Request for unknown model: '{message.model_name[:100]}' is not found; call {names}"
         )
-    if message.model_version not in ("", "1"):
+    version = message.model_version
+    if version and not version.isdecimal():
+        raise bad_request(
+            f"invalid model version specified '{version[:20]}', version should be an integral "
+            "value > 0; leave the version out"
+        )
+    if version not in ("", "1"):
         raise not_found(
-            f"Request for unknown model: '{model.name}' version {message.model_version[:20]} is "
+            f"Request for unknown model: '{model.name}' version {version[:20]} is "
             "not found; leave the version out"
         )
     return model
@@ -80,8 +86,6 @@ def _number(parameter: InferParameter) -> int | None:
     kind = parameter.WhichOneof("parameter_choice")
     if kind in ("int64_param", "uint64_param"):
         return int(getattr(parameter, kind))
-    if kind == "string_param" and parameter.string_param.isdecimal():
-        return int(parameter.string_param[:20])
     return None
 
 
@@ -152,20 +156,26 @@ def _known(tensor: InputTensor, model: Model, seen: dict[str, int]) -> Tensor:
             )
     if tensor.datatype != known.datatype:
         raise bad_request(
-            f"the data type of input '{tensor.name}' must be {known.datatype}, got "
-            f"{tensor.datatype[:20] or 'none'}"
+            f"inference input '{tensor.name}' data-type is '{tensor.datatype[:20]}', but model "
+            f"'{model.name}' expects '{known.datatype}'"
         )
     return known
 
 
 def _batch(tensor: InputTensor, known: Tensor, model: Model) -> int:
-    shape = tuple(tensor.shape)
-    dims = known.dims
-    if len(shape) != len(dims) + 1 or shape[1:] != dims or not 1 <= shape[0] <= model.max_batch:
-        wanted = ", ".join(map(str, dims))
+    shape, dims = tuple(tensor.shape), known.dims
+    # In tritonserver's words, because users of its clients know them.
+    if len(shape) != len(dims) + 1 or shape[1:] != dims or shape[0] < 1:
+        wanted, got = ",".join(map(str, dims)), ",".join(map(str, shape[:8]))
         raise bad_request(
-            f"the shape of input '{tensor.name}' must be [N, {wanted}] with N from 1 to "
-            f"{model.max_batch}, got {list(shape)[:8]}"
+            f"unexpected shape for input '{tensor.name}' for model '{model.name}'. Expected "
+            f"[-1,{wanted}], got [{got}]; the first number is that of images, 1 to "
+            f"{model.max_batch}"
+        )
+    if shape[0] > model.max_batch:
+        raise bad_request(
+            f"inference request batch-size must be <= {model.max_batch} for '{model.name}', got "
+            f"{shape[0]}; send fewer images at a time"
         )
     return int(shape[0])
 
@@ -178,8 +188,8 @@ def _elements(tensor: InputTensor, known: Tensor, raw: bytes | None) -> list[mem
         if elements is None or len(elements) != count:
             got = "other data" if elements is None else f"{len(elements)}"
             raise bad_request(
-                f"the input '{tensor.name}' must hold {count} BYTES elements, each after its "
-                f"length in 4 bytes, got {got}"
+                f"expected {count} string elements for inference input '{tensor.name}', each after "
+                f"its length in 4 bytes, got {got}"
             )
         return elements
     if raw is None:

@@ -13,11 +13,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from grpc import StatusCode
+from numpy.typing import NDArray
 from tritonclient.grpc.service_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
 
 from .refusal import Refusal, bad_request, unsupported
 
 DEEPEST = 16  # levels of brackets in the JSON of a request; a request needs 4, its data a few more
+WINDOW = {"gzip": 31, "deflate": 15}  # zlib's words for the encodings of HTTP
+DENSEST = 200  # unpacked bytes of a packed one; pixels of photographs and JSON have up to 20
+DENSE_FREE = 16 << 20  # allowed whatever its density: tensors of one color
+UNPACKED_AT_A_TIME = 1 << 20
 NUMPY = {
     "BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1",
     "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
@@ -41,14 +47,23 @@ def parse_request(model: str, version: str, body: bytes, header_length: str | No
     """The message that a body spells. Raises Refusal with a sentence for a malformed one."""
     size = _header_size(header_length, len(body))
     question = _parse_json(body[:size])
+    try:
+        return _parsed(model, version, question, memoryview(body)[size:])
+    except UnicodeEncodeError:
+        raise bad_request(
+            "names, ids and parameters must be Unicode text, got half of a surrogate pair"
+        ) from None
+
+
+def _parsed(model: str, version: str, question: dict[str, Any], tail: memoryview) -> Parsed:
     message = ModelInferRequest(model_name=model, model_version=version)
-    message.id = str(question.get("id", ""))
+    message.id = _text(question.get("id", ""), "id")
     parameters = _object(question.get("parameters", {}), "parameters")
     by_default = bool(parameters.get("binary_data_output", False))
     for name, value in parameters.items():
         if name != "binary_data_output":
             _set_parameter(message.parameters[name], value, name)
-    _add_inputs(message, question, memoryview(body)[size:])
+    _add_inputs(message, question, tail)
     return Parsed(message, by_default, _add_outputs(message, question))
 
 
@@ -67,36 +82,62 @@ def format_response(response: ModelInferResponse, asked: Parsed) -> tuple[bytes,
         else:
             told["data"] = _values(output.datatype, raw)
         outputs.append(told)
-    answer: dict[str, Any] = {
-        "model_name": response.model_name,
-        "model_version": response.model_version,
-        "outputs": outputs,
-    }
-    if response.id:
-        answer = {"id": response.id, **answer}
-    header = json.dumps(answer, separators=(",", ":")).encode()
+    answer: dict[str, Any] = {"id": response.id} if response.id else {}
+    answer |= {"model_name": response.model_name, "model_version": response.model_version}
+    if response.parameters:
+        answer["parameters"] = {
+            name: getattr(value, value.WhichOneof("parameter_choice"))
+            for name, value in response.parameters.items()
+        }
+    answer["outputs"] = outputs
+    # As tritonserver does it: the bytes of an output that is no text go into the JSON as they are.
+    text = json.dumps(answer, separators=(",", ":"), ensure_ascii=False)
+    header = text.encode("utf-8", "surrogateescape")
     return b"".join([header, *tail]), len(header) if tail else None
 
 
 def decompress(body: bytes, encoding: str, limit: int) -> bytes:
     """Undo a Content-Encoding, to at most `limit` bytes. Raises Refusal beyond it."""
-    window = {"gzip": 31, "deflate": 15}.get(encoding.strip().lower())
+    window = WINDOW.get(encoding.strip().lower())
     if window is None:
         raise unsupported(f"Content-Encoding must be gzip or deflate, got {encoding[:40]}")
     unpacker = zlib.decompressobj(window)
+    # What is unpacked beyond this is nothing that anybody sends, and refused before it is there.
+    most = min(limit, max(DENSE_FREE, len(body) * DENSEST))
+    parts: list[bytes] = []
+    size, rest = 0, body
     try:
-        plain = unpacker.decompress(body, limit)
+        while not unpacker.eof and (rest or not parts):
+            part = unpacker.decompress(rest, UNPACKED_AT_A_TIME)
+            rest, size = unpacker.unconsumed_tail, size + len(part)
+            parts.append(part)
+            if size > most:
+                raise _too_dense(most)
+            if not part:
+                break
     except zlib.error:
         raise bad_request(f"the body is not {encoding[:40]}, as Content-Encoding says") from None
-    if unpacker.unconsumed_tail:
-        raise Refusal(
-            bad_request("").code,
-            "too_large",
-            f"a body must have at most {limit:,} bytes when unpacked; send less",
-        )
     if not unpacker.eof:
         raise bad_request(f"the body ends before its {encoding[:40]} stream does; send all of it")
-    return plain
+    return b"".join(parts)
+
+
+def compress(body: bytes, accepted: str) -> tuple[bytes, str | None]:
+    """The body packed as Accept-Encoding allows, and how; None for not at all."""
+    named = [each.partition(";")[0].strip().lower() for each in accepted[:200].split(",")]
+    encoding = next((each for each in named if each in WINDOW), None)
+    if encoding is None:
+        return body, None
+    packer = zlib.compressobj(1, zlib.DEFLATED, WINDOW[encoding])
+    return packer.compress(body) + packer.flush(), encoding
+
+
+def _too_dense(most: int) -> Refusal:
+    return Refusal(
+        StatusCode.OUT_OF_RANGE,
+        "too_large",
+        f"this body must have at most {most:,} bytes when unpacked; send it as it is, or less",
+    )
 
 
 def _header_size(header_length: str | None, total: int) -> int:
@@ -169,6 +210,12 @@ def _add_outputs(message: ModelInferRequest, question: dict[str, Any]) -> dict[s
     return binary
 
 
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise bad_request(f"{what} must be a string, got {_kind(value)}")
+    return value
+
+
 def _objects(value: Any, what: str) -> list[dict[str, Any]]:
     if not isinstance(value, list):
         raise bad_request(f"{what} must be a list of tensors, got {_kind(value)}")
@@ -199,14 +246,26 @@ def _packed(data: Any, datatype: str, name: str) -> bytes:
     if kind is None:
         raise bad_request(f"'{datatype[:20]}' of input '{name[:100]}' is no data type")
     try:
-        array = np.array(elements, dtype=float if kind[-2] == "f" else None)
-        if array.dtype.kind not in "fiub" or array.ndim != 1:
-            raise ValueError
-        return array.astype(kind, casting="same_kind" if kind[-2] == "f" else "unsafe").tobytes()
+        return _array(elements, np.dtype(kind)).tobytes()
     except (ValueError, TypeError, OverflowError):
         raise bad_request(
             f"data of input '{name[:100]}' must be numbers that fit {datatype}"
         ) from None
+
+
+def _array(elements: list[Any], kind: np.dtype[Any]) -> NDArray[Any]:
+    """The numbers in their type. ValueError, TypeError or OverflowError where they do not fit."""
+    if not elements:
+        return np.empty(0, kind)
+    array = np.array(elements, dtype=float if kind.kind == "f" else None)
+    if array.ndim != 1 or array.dtype.kind not in {"f": "f", "b": "b"}.get(kind.kind, "iu"):
+        raise ValueError
+    if kind.kind in "iu":
+        limits = np.iinfo(kind)
+        if array.min() < limits.min or array.max() > limits.max:
+            raise ValueError
+    with np.errstate(over="ignore"):  # beyond FP32 is infinity, which the steps refuse
+        return array.astype(kind)
 
 
 def _flat(data: Any, name: str) -> list[Any]:
@@ -246,13 +305,7 @@ def _values(datatype: str, raw: bytes) -> list[Any]:
             (length,) = struct.unpack_from("<I", raw, position)
             elements.append(raw[position + 4 : position + 4 + length])
             position += 4 + length
-        try:
-            return [each.decode() for each in elements]
-        except UnicodeDecodeError:
-            raise bad_request(
-                "an output of bytes that are no text cannot be JSON; ask for it with the parameter "
-                "binary_data"
-            ) from None
+        return [each.decode("utf-8", "surrogateescape") for each in elements]
     values: list[Any] = np.frombuffer(raw, NUMPY[datatype]).tolist()
     return values
 

@@ -99,8 +99,9 @@ class _Signals:
 
 
 def _welcome(settings: Settings) -> str:
-    grpc = f"grpc://{settings.bind}:{settings.grpc_port}"
-    http = f"http://{settings.bind}:{settings.http_port}"
+    tls = "s" if settings.guard.tls_cert else ""
+    grpc = f"grpc{tls}://{settings.bind}:{settings.grpc_port}"
+    http = f"http{tls}://{settings.bind}:{settings.http_port}"
     text = f"""
   gRPC     {grpc}
   HTTP     {http}

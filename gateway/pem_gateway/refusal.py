@@ -34,7 +34,9 @@ class Refusal(Exception):
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(sentence)
-        self.code, self.reason, self.sentence = code, reason, sentence
+        self.code, self.reason = code, reason
+        # What it repeats of a request may hold half a surrogate pair, which no protocol can send.
+        self.sentence = sentence.encode("utf-8", "replace").decode()
         self.retry_after_s = retry_after_s
 
     @property

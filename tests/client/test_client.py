@@ -48,7 +48,7 @@ def test_segment_requests_only_the_class_map(transport):
 def test_the_model_cards_snippet_works_with_another_first_line(
     transport, street, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr("pem_client._client.open_transport", lambda url, timeout_s: transport)
+    monkeypatch.setattr("pem_client._client.open_transport", lambda *_: transport)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "image.jpg").write_bytes(b"jpeg")
 

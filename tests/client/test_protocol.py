@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from pem_client import Detections, ServerError, UrlError
-from pem_client._protocol import parse_url, read_detections, read_segmentation, request_tensors
+from pem_client._protocol import (
+    checked_key,
+    parse_url,
+    read_detections,
+    read_segmentation,
+    request_tensors,
+)
 
 
 @pytest.mark.parametrize(
@@ -101,3 +107,19 @@ def test_a_missing_or_misshapen_output_is_named(outputs, found):
 def test_an_empty_result_is_read():
     answer = {"detections": np.array([[b'{"detections": [], "latency": {}}']], dtype=object)}
     assert read_detections(answer) == Detections((), {})
+
+
+def test_a_key_comes_from_the_argument_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PEM_API_KEY", raising=False)
+    assert checked_key(None) is None
+    assert checked_key("given") == "given"
+    monkeypatch.setenv("PEM_API_KEY", " of the environment\n".replace(" ", ""))
+    assert checked_key(None) == "oftheenvironment"
+    assert checked_key("given") == "given"
+
+
+@pytest.mark.parametrize("key", ["", "two words", "line\nbreak", "\u00e9", "\0"])
+def test_a_key_that_no_header_can_hold_is_refused_without_naming_it(key: str) -> None:
+    with pytest.raises(ValueError, match="api_key") as caught:
+        checked_key(key)
+    assert not key or key not in str(caught.value)

@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from polling import poll
 from tritonclient.grpc.service_pb2 import ModelInferRequest
 
 from pem_gateway.contract import Contract, load_contract
@@ -44,27 +44,52 @@ def request_of() -> Callable[..., ModelInferRequest]:
     return make
 
 
-@pytest.fixture(scope="session")
-def gateway_url() -> Iterator[str]:
-    """The HTTP address of a gateway that runs before a stub network."""
-    names = ("http", "grpc", "metrics")
+@dataclass(frozen=True)
+class RunningGateway:
+    """Host and port of each wire."""
+
+    http: str
+    grpc: str
+    pid: int
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.http}"
+
+
+@contextmanager
+def _running(*options: str) -> Iterator[RunningGateway]:
+    """A gateway that runs before a stub network until the block ends."""
     ports = free_ports(3)
-    options = [f"--{name}-port={port}" for name, port in zip(names, ports, strict=True)]
-    command = [sys.executable, "-m", "pem_gateway", "serve", "--stub-network=20:5", *options]
-    process = subprocess.Popen(command)
-    url = f"http://127.0.0.1:{ports[0]}"
+    names = ("http", "grpc", "metrics")
+    served_at = [f"--{name}-port={port}" for name, port in zip(names, ports, strict=True)]
+    command = [sys.executable, "-m", "pem_gateway", "serve", "--stub-network=20:5", *served_at]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    http, grpc = (f"127.0.0.1:{port}" for port in ports[:2])
     try:
-        assert poll(lambda: process.poll() is not None or _is_ready(url))
-        assert process.poll() is None, "the gateway did not start"
-        yield url
+        printed = iter(process.stdout.readline, "")
+        assert any(line.startswith("  stop ") for line in printed), "the gateway did not start"
+        yield RunningGateway(http, grpc, process.pid)
     finally:
         process.terminate()
-        process.wait()
+        process.communicate()
 
 
-def _is_ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/ready") as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+@pytest.fixture(scope="session")
+def running_gateway() -> Callable[..., AbstractContextManager[RunningGateway]]:
+    """Start a gateway with options of its own for a block."""
+    return _running
+
+
+@pytest.fixture(scope="session")
+def gateway() -> Iterator[RunningGateway]:
+    """A gateway on loopback with its defaults, for every test that changes nothing in it."""
+    with _running() as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="session")
+def gateway_url(gateway: RunningGateway) -> str:
+    """The HTTP address of that gateway."""
+    return gateway.url

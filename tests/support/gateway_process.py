@@ -13,19 +13,6 @@ from polling import poll
 from pem_server.ports import free_ports
 from pem_server.stub_network import Cost
 
-PROGRAM = """
-import asyncio, sys
-from pathlib import Path
-from pem_gateway.gateway import Settings, run
-from pem_server.stub_network import parse_cost, stub_repository
-
-http, grpc, metrics = map(int, sys.argv[3:])
-with stub_repository(Path(sys.argv[1]), parse_cost(sys.argv[2])) as repository:
-    asyncio.run(
-        run(Settings(repository=repository, http_port=http, grpc_port=grpc, metrics_port=metrics))
-    )
-"""
-
 
 @dataclass(frozen=True)
 class RunningGateway:
@@ -65,8 +52,11 @@ class RunningGateway:
 def running_gateway(repository: Path, cost: Cost) -> Iterator[RunningGateway]:
     """One that is ready, on free ports; it ends with the block."""
     ports = free_ports(3)
-    command = [sys.executable, "-c", PROGRAM, repository, ":".join(f"{each:g}" for each in cost)]
-    process = subprocess.Popen([*map(str, command), *map(str, ports)])
+    names = ("http", "grpc", "metrics")
+    options = [f"--{name}-port={port}" for name, port in zip(names, ports, strict=True)]
+    stub = f"--stub-network={cost.fixed_ms:g}:{cost.per_image_ms:g}"
+    command = [sys.executable, "-m", "pem_gateway", "serve", f"--repository={repository}", stub]
+    process = subprocess.Popen([*command, *options])
     gateway = RunningGateway(process, *ports)
     try:
         assert poll(lambda: process.poll() is not None or gateway.is_ready())
