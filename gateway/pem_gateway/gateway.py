@@ -17,7 +17,7 @@ from pem_server.stub_network import Cost
 
 from . import grpc_server
 from .admission import Admission
-from .backend import Backend
+from .backend import Backend, even_if_cancelled
 from .contract import load_contract
 from .dispatcher import Dispatcher
 from .front import Front
@@ -105,8 +105,8 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     async with contextlib.AsyncExitStack() as stack:
         supervised = asyncio.create_task(backend.run())
         stack.push_async_callback(_cancelled, supervised)
-        await grpc_port.start()
         stack.push_async_callback(_stopped, grpc_port)
+        await even_if_cancelled(grpc_port.start())  # one that is half started cannot be stopped
         for app, port in (
             (http.app([*Rest(front).routes(), *page_routes()]), settings.http_port),
             (http.metrics_app(), settings.metrics_port),
