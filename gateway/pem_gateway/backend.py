@@ -177,7 +177,7 @@ class Backend:
             self.ready.clear()
             if not lost.done():
                 lost.set_result("the gateway stops")
-            await _even_if_cancelled(asyncio.to_thread(server.kill))
+            await even_if_cancelled(asyncio.to_thread(server.kill))
             if self._channel is not None:
                 await self._channel.close()
                 self._channel = None
@@ -233,7 +233,7 @@ async def _result(call: grpc.aio.UnaryUnaryCall) -> bytes:
 
 async def _start(server: Server) -> None:
     """Return when it is ready. LocalServerError where it does not become so."""
-    await _even_if_cancelled(asyncio.to_thread(server.start))
+    await even_if_cancelled(asyncio.to_thread(server.start))
     deadline = time.monotonic() + LONGEST_START_S
     while not await asyncio.to_thread(server.is_ready):
         if not server.is_running():
@@ -246,7 +246,7 @@ async def _start(server: Server) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _even_if_cancelled(action: Any) -> None:
+async def even_if_cancelled(action: Any) -> None:
     """Do something to its end; a cancellation takes effect afterwards."""
     task = asyncio.ensure_future(action)
     try:

@@ -18,7 +18,7 @@ from pem_server.stub_network import Cost, stub_repository
 
 from . import grpc_server
 from .admission import Admission
-from .backend import Backend
+from .backend import Backend, even_if_cancelled
 from .contract import Contract, load_contract
 from .decode_cost import images_seconds
 from .dispatcher import Dispatcher
@@ -112,8 +112,8 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     async with contextlib.AsyncExitStack() as stack:
         supervised = asyncio.create_task(backend.run())
         stack.push_async_callback(_cancelled, supervised)
-        await grpc_port.start()
         stack.push_async_callback(_stopped, grpc_port)
+        await even_if_cancelled(grpc_port.start())  # one that is half started cannot be stopped
         for app, port, options in (
             (served, settings.http_port, guard.uvicorn_options()),
             (http.metrics_app(), settings.metrics_port, {}),
