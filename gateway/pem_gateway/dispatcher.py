@@ -80,6 +80,8 @@ class Dispatcher:
         """
         server = self._backend.server
         limit = self._admission.limit_s
+        # What it takes from there on: those before it inside tritonserver, and itself.
+        limit -= min(limit / 2, self._window.size * self._admission.seconds_per_image)
         await asyncio.wait({place.granted}, timeout=min(limit, patience))
         if place.granted.done():
             return
@@ -89,8 +91,8 @@ class Dispatcher:
             if place.granted.done():
                 return
         elif limit < patience:
-            expected = limit + self._admission.seconds_per_image
-            raise self._admission.overloaded(expected, limit)
+            allowed = self._admission.limit_s
+            raise self._admission.overloaded(allowed + self._admission.expected_s(0), allowed)
         raise _too_late(patience)
 
     def _ended(self, task: asyncio.Task[bytes], place: Place) -> None:
