@@ -55,7 +55,7 @@ class Load:
             after = dict(error.trailing_metadata()).get("retry-after-ms")
         return Call(began - self._began, clock() - began, code, after)
 
-    async def saturation(self, in_flight: int = 32, seconds: float = 6.0) -> float:
+    async def saturation(self, in_flight: int = 16, seconds: float = 6.0) -> float:
         """Answers a second with so many always in flight."""
         clock = asyncio.get_running_loop().time
         until = clock() + seconds
@@ -63,8 +63,7 @@ class Load:
         async def client() -> int:
             count = 0
             while clock() < until:
-                await self.ask()
-                count += 1
+                count += (await self.ask()).code == "OK"
             return count
 
         began = clock()
