@@ -100,9 +100,9 @@ _SENTENCES: dict[type[PemError], str] = {
 
 # What Triton puts before a step's message, in any order and number.
 _PREFIXES = re.compile(r"^(?:in ensemble '[^']*', *|\[request id: [^\]]*\] *)+")
-# Reasons of UNAVAILABLE (503) that mean overload: two of Triton, one of pem_preprocess. Otherwise
+# Reasons of UNAVAILABLE (503) that mean overload: two of Triton, one of the gateway. Otherwise
 # a model is missing.
-_QUEUE = re.compile(r"maximum queue size|timeout expired|wait for the network", re.IGNORECASE)
+_QUEUE = re.compile(r"maximum queue size|timeout expired|the answer would take", re.IGNORECASE)
 # gRPC reports its whole search for an address; only the last cause is useful.
 _NO_CONNECTION = re.compile(r"^(?:failed to connect|errors resolving).*: (?P<cause>.+?)\]?$", re.S)
 

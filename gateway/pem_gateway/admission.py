@@ -17,6 +17,7 @@ from grpc import StatusCode
 
 from .refusal import Refusal
 
+MARGIN = 1.1  # what was learned is a bit off at times
 FIRST_GUESS_S = 0.1  # an image through the network, until the first answers have been timed
 
 
@@ -118,9 +119,9 @@ class Admission:
         )
 
     def expected_s(self, images: int = 1, decode_s: float = 0.0) -> float:
-        """How long a request would take that comes now."""
+        """How long a request would take that comes now, on the careful side."""
         network = (self._images + images) * self.seconds_per_image
-        return network + decode_s + self._decoding_s / self._decoders
+        return MARGIN * (network + decode_s + self._decoding_s / self._decoders)
 
     def note_sent(self, images: int, decode_s: float) -> Sent:
         """A request goes into tritonserver; `note_done` ends what this begins."""

@@ -93,13 +93,15 @@ class Dispatcher:
         got slower. It would be late, and would make those behind it late.
         """
         server = self._backend.server
-        limit = self._admission.limit_s
+        allowed = self._admission.limit_s
+        # Less what it takes from there on: those before it inside tritonserver, and itself.
+        limit = allowed - min(allowed / 2, self._window.size * self._admission.seconds_per_image)
         try:
             await asyncio.wait({place.granted}, timeout=limit if limit < patience else None)
             if not place.granted.done():
                 if server is self._backend.server and self._backend.ready.is_set():
-                    expected = limit + self._admission.seconds_per_image
-                    raise self._admission.overloaded(expected, limit)
+                    expected = allowed + self._admission.expected_s(0)
+                    raise self._admission.overloaded(expected, allowed)
                 await asyncio.wait({place.granted})  # a new server answers what waited for it
         except BaseException:
             self._window.leave(place)

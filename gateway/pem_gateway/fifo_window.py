@@ -19,12 +19,12 @@ class FifoWindow:
     """Places for `size` images. A request of more takes all of them."""
 
     def __init__(self, size: int) -> None:
-        self._size = self._free = size
+        self.size = self._free = size
         self._waiting: deque[Place] = deque()
 
     def enter(self, images: int) -> Place:
         """Ask for a place; `leave` gives it back, whether it was granted or not."""
-        place = Place(min(images, self._size))
+        place = Place(min(images, self.size))
         self._waiting.append(place)
         self._grant()
         return place

@@ -38,18 +38,21 @@ class Metrics:
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
         self._offered = Counter(
-            "pem_gateway_images_offered", "Images that arrived", registry=registry
+            "pem_gateway_images_offered_total", "Images that arrived", registry=registry
         )
         self._answered = Counter(
-            "pem_gateway_images_answered", "Images answered", registry=registry
+            "pem_gateway_images_answered_total", "Images answered", registry=registry
         )
         self._refused = Counter(
-            "pem_gateway_images_refused", "Images refused or failed", ["reason"], registry=registry
+            "pem_gateway_images_refused_total",
+            "Images refused or failed",
+            ["reason"],
+            registry=registry,
         )
         for reason in REASONS:
             self._refused.labels(reason)
         self._abandoned = Counter(
-            "pem_gateway_images_abandoned",
+            "pem_gateway_images_abandoned_total",
             "Images whose client left before the answer",
             registry=registry,
         )

@@ -217,6 +217,7 @@ def test_requests_and_answers_over_four_megabytes_pass(server):
         ("NOT_FOUND", "Request for unknown model: 'x' is not found", ServerUnavailable),
         ("INTERNAL", "it broke", ServerError),
         ("UNAVAILABLE", "Exceeds maximum queue size", Overloaded),
+        ("UNAVAILABLE", "the answer would take 5.2 s, and at most 5.0 s are allowed", Overloaded),
         ("UNAVAILABLE", "Server is stopping", ServerUnavailable),
     ],
 )

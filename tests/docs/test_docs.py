@@ -174,7 +174,9 @@ def test_the_operations_page_knows_every_alert_and_metric() -> None:
     every = [rule for group in rules["groups"] for rule in group["rules"]]
     alerts = {rule["alert"] for rule in every if "alert" in rule}
     assert documented_names(r"`(Pem[A-Za-z]+)`") == alerts
-    sources = [path for path in tracked() if re.match(r"(model_repository|server)/.*\.py$", path)]
+    sources = [
+        path for path in tracked() if re.match(r"(model_repository|server|gateway)/.*\.py$", path)
+    ]
     text = "".join((ROOT / path).read_text() for path in sources)
     pattern = r"pem_(?:images_total|gateway_\w+|\w+_seconds|\w+_per_image|image_pixels)"
     assert set(re.findall(rf'"({pattern})"', text)) == documented_names(rf"`({pattern})")

@@ -30,7 +30,7 @@ def test_what_would_take_longer_than_the_limit_is_refused() -> None:
         with pytest.raises(Refusal) as caught, admission.accept(1, 0, 9):
             pass
         assert caught.value.reason == "overload"
-        assert caught.value.retry_after_s == pytest.approx(0.3)
+        assert caught.value.retry_after_s == pytest.approx(0.32)
     assert admission.images == 0
 
 
