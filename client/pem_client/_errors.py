@@ -133,7 +133,8 @@ def _classify(error: InferenceServerException) -> tuple[type[PemError], str]:
     if error.debug_details() is not None and status.isdecimal():  # a response that is not Triton's
         return kind, f"HTTP status {status}"
     reason = _first_line(error.message() or f"status {status}")
-    if kind is ServerUnavailable and _QUEUE.search(reason):
+    # The second: the gateway's budget of bytes (gateway/pem_gateway/byte_budget.py).
+    if kind is ServerUnavailable and (_QUEUE.search(reason) or "are used up" in reason):
         return Overloaded, reason
     return kind, reason
 

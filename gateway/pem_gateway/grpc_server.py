@@ -64,7 +64,7 @@ class GrpcProtocol(grpc.GenericRpcHandler):  # type: ignore[misc]
                     self._guard.grpc_request(method, context) as client,
                     self._guard.budget.hold(client) as held,
                 ):
-                    request = await self._guard.message(requests)
+                    request = await self._guard.message(method, requests)
                     held.grow(len(request))
                     return await answer(request, context)
             except Refusal as refusal:

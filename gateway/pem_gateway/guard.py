@@ -5,6 +5,7 @@ the page with its files, is open to everybody.
 """
 
 import asyncio
+import asyncio.constants
 import resource
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
@@ -62,6 +63,8 @@ class Guard:
         )
         if settings.tls_cert:
             _check_certificate(settings)
+            # uvicorn has no option for it; asyncio's 60 s let strangers hold connections for free.
+            setattr(asyncio.constants, "SSL_HANDSHAKE_TIMEOUT", settings.bounds.header_s)  # noqa: B010
 
     @contextmanager
     def request(
@@ -117,7 +120,7 @@ class Guard:
     def grpc_request(self, method: str, context: Any) -> Iterator[str]:
         """One call, by the name of its client. Raises Refusal."""
         address = host_of_peer(context.peer())
-        if method in OPEN_METHODS or method.startswith(HEALTH):
+        if _is_open_method(method):
             yield address
             return
         if self.keys is None and self.settings.limits == NO_LIMITS:
@@ -127,8 +130,10 @@ class Guard:
         with self.request(address, *_strings(metadata)) as name:
             yield name
 
-    async def message(self, requests: AsyncIterator[bytes]) -> bytes:
+    async def message(self, method: str, requests: AsyncIterator[bytes]) -> bytes:
         """The one message of a call. Raises Refusal where it does not come, or not in time."""
+        if self.keys is not None and _is_open_method(method):
+            return b""  # nothing of a stranger's message is needed
         limit = self.settings.bounds.body_s
         try:
             async with asyncio.timeout(limit):
@@ -185,6 +190,10 @@ def _wanted(scope: Scope) -> Mapping[bytes, str]:
 def _announced(headers: Mapping[bytes, str]) -> int:
     text = headers.get(b"content-length", "")
     return int(text) if text.isdecimal() and len(text) < 20 else 0
+
+
+def _is_open_method(method: str) -> bool:
+    return method in OPEN_METHODS or method.startswith(HEALTH)
 
 
 def _is_open(path: str) -> bool:

@@ -82,6 +82,7 @@ def _plain(contract: Contract) -> Json:
         },
     }
     classes = _get("plain", "listClasses", "Names and colors of the classes", _ref("Classes"))
+    classes["responses"].update(_faults(401, 429))
     return {"/v1/segment": {"post": segment}, "/v1/classes": {"get": classes}}
 
 
@@ -107,8 +108,10 @@ def _segment_parameters() -> list[Json]:
 
 def _kserve() -> Json:
     server = _get("kserve", "server", "The server and its extensions")
-    server["responses"].update(_faults(503))
-    paths: Json = {"/v2": {"get": server}}
+    every = _get("kserve", "statsOfAll", "Statistics of every model")
+    for operation in (server, every):
+        operation["responses"].update(_faults(401, 429, 503))
+    paths: Json = {"/v2": {"get": server}, "/v2/models/stats": {"get": every}}
     for path, suffix in ((MODEL, ""), (VERSIONED, "Version")):
         parameters = [_path("model", CALLABLE)]
         if suffix:
@@ -119,7 +122,7 @@ def _kserve() -> Json:
             "/stats": _get("kserve", f"stats{suffix}", "Statistics of a model"),
         }
         for name, operation in operations.items():
-            operation["responses"].update(_faults(400, 404, 503))
+            operation["responses"].update(_faults(400, 401, 404, 429, 503))
             paths[path + name] = {"parameters": parameters, "get": operation}
         paths[path + "/ready"] = {
             "parameters": parameters,

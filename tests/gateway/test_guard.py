@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import socket
 import ssl
 import subprocess
 import threading
@@ -118,6 +119,8 @@ def test_a_strangers_message_is_not_read(keyed: Any) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             channel.stream_unary(INFER)(endless(), timeout=20)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        live = INFER.replace("ModelInfer", "ServerLive")
+        assert channel.stream_unary(live)(endless(), timeout=20) == b"\x08\x01"
 
 
 def test_a_new_key_is_taken_without_a_restart(keyed: Any, keys: Path) -> None:
@@ -168,6 +171,8 @@ def test_both_wires_speak_tls(running_gateway: Any, tmp_path: Path, street: Path
         assert httpx.get(url, verify=verify).json()["name"] == "fai-pem-m-ade"
         with pytest.raises(httpx.TransportError):
             httpx.get(f"http://{gateway.http}/v2")
+        with socket.create_connection(gateway.http.split(":"), timeout=60) as silent:
+            assert silent.recv(1) == b"", "a handshake has its time, too"
         rpc = tritonclient.grpc.InferenceServerClient(
             gateway.grpc, ssl=True, root_certificates=str(certificate)
         )
