@@ -2,6 +2,7 @@
 
 import pytest
 import triton_python_backend_utils as pb_utils
+from step_requests import image_request, outputs, png
 
 from pem_server.step_metrics import WaitingImages
 
@@ -11,8 +12,7 @@ GAUGE = "pem_images_waiting"
 class FakeClock:
     """Shows the time that a test sets."""
 
-    def __init__(self) -> None:
-        self.now = 100.0
+    now = 100.0
 
     def __call__(self) -> float:
         return self.now
@@ -24,9 +24,14 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def counting_in(load_model, clock):
+def new_admission(load_model):
+    return load_model("pem_preprocess", "admission").Admission
+
+
+@pytest.fixture
+def counting_in(new_admission, clock):
     """The first step's side, with a limit of 3 images."""
-    return load_model("pem_preprocess", "admission").Admission(3, clock)
+    return new_admission(3, clock)
 
 
 @pytest.fixture
@@ -35,32 +40,22 @@ def counting_out(clock):
     return WaitingImages("pem_network continues", clock)
 
 
-@pytest.fixture
-def refusal(load_model):
+def refusal(admission) -> str | None:
     """The sentence with which an image is refused, or None; each load makes a new error class."""
-
-    def ask(admission) -> str | None:
-        try:
-            admission.check()
-        except Exception as error:
-            return f"{type(error).__name__}: {error}"
-        return None
-
-    return ask
+    try:
+        admission.check()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
-def test_images_are_refused_while_as_many_wait_as_may(counting_in, refusal):
+def test_what_the_network_takes_up_makes_room(counting_in, counting_out, series):
+    counting_out.remove(0)
+    counting_out.batch_done()
     counting_in.count(2)
     assert refusal(counting_in) is None
     counting_in.count(1)
-    assert refusal(counting_in).startswith("OverloadError: 3 images wait for the network")
-
-
-def test_what_the_network_takes_up_makes_room(counting_in, counting_out, refusal, series):
-    counting_out.remove(0)
-    counting_out.batch_done()
-    counting_in.count(3)
-    assert refusal(counting_in)
+    assert refusal(counting_in).startswith("OverloadError: 3 images")
     counting_out.remove(2)
     assert series(GAUGE).value() == 1
     assert refusal(counting_in) is None
@@ -79,7 +74,7 @@ def test_images_sent_straight_to_the_network_do_not_make_room(counting_out, seri
     assert series(GAUGE).value() == 0
 
 
-def test_a_number_that_never_changes_is_no_number(counting_in, refusal, clock):
+def test_a_number_that_never_changes_is_no_number(counting_in, clock):
     """All that waited were given up: the network will never run and set it right."""
     counting_in.count(3)
     assert refusal(counting_in)
@@ -91,45 +86,29 @@ def test_a_number_that_never_changes_is_no_number(counting_in, refusal, clock):
     assert refusal(counting_in)
 
 
-def test_no_limit_counts_nothing(load_model, refusal):
-    admission = load_model("pem_preprocess", "admission").Admission(0)
+def test_no_limit_counts_nothing(new_admission):
+    admission = new_admission(0)
     admission.count(100)
     assert refusal(admission) is None
     assert GAUGE not in pb_utils.MetricFamily.registry
 
 
-def test_without_metrics_all_may_come_in(load_model, refusal, monkeypatch, logged_warnings):
-    class Off:
-        GAUGE = None
-
-        def __init__(self, *_arguments: object) -> None:
-            raise pb_utils.TritonModelException("metrics are off")
-
-    monkeypatch.setattr(pb_utils, "MetricFamily", Off)
-    admission = load_model("pem_preprocess", "admission").Admission(1)
-    counting_out = WaitingImages("pem_network continues")
+def test_without_metrics_all_may_come_in(new_admission, monkeypatch):
+    monkeypatch.delattr(pb_utils, "MetricFamily")
+    admission, counting_out = new_admission(1), WaitingImages("pem_network continues")
     admission.count(5)
     counting_out.remove(1)
     assert refusal(admission) is None
-    assert [warning.split(" ")[0] for warning in logged_warnings] == [
-        "pem_preprocess",
-        "pem_network",
-    ]
+    warnings = [warning.split(" ")[0] for warning in pb_utils.Logger.warnings]
+    assert warnings == ["pem_preprocess", "pem_network"]
 
 
-def test_the_first_step_refuses_without_decoding_and_says_it_is_busy(
-    start_model, request_of, arrays_of, outcomes, series, png, strings
-):
+def test_the_first_step_refuses_without_decoding_and_says_it_is_busy(start_model, outcomes, series):
     model = start_model("pem_preprocess")
     series(GAUGE).set(31)
-    good = png(40, 30)
-
-    first, second, third = model.execute(
-        [request_of(image=strings(data)) for data in (good, good, b"no image")]
-    )
-
-    assert arrays_of(first)["geometry"].tolist() == [[30, 40, 480, 640]]
-    for refused in (second, third):
-        assert refused.error().code() == pb_utils.TritonError.UNAVAILABLE
-        assert "32" in refused.error().message()
+    first, *refused = model.execute([image_request(f) for f in (*[png(40, 30)] * 2, b"no image")])
+    assert outputs(first)["geometry"].tolist() == [[30, 40, 480, 640]]
+    for response in refused:
+        assert response.error().code() == pb_utils.TritonError.UNAVAILABLE
+        assert "32" in response.error().message()
     assert outcomes("preprocess") == {"ok": 1, "overload": 2}

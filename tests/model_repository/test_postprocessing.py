@@ -9,42 +9,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from PIL import Image
+from step_requests import GEOMETRIES, LABELS, QUERIES, map_batch
 
 from pem_server.step_inputs import InputError
-
-QUERIES = 12
-LABELS = [f"class {number}" for number in range(150)]
-MAX_PIXELS = 1_000_000
-
-# height, width, fitted_height, fitted_width on an input of side 64: shrunk, enlarged, slivers.
-GEOMETRIES = [
-    (64, 64, 64, 64),
-    (48, 64, 48, 64),
-    (97, 131, 47, 64),
-    (300, 200, 64, 43),
-    (7, 11, 41, 64),
-    (1, 1, 64, 64),
-    (1, 500, 1, 64),
-    (500, 1, 64, 1),
-    (3, 200, 1, 64),
-]
 
 
 @pytest.fixture
 def postprocessing(load_model):
     return load_model("pem_postprocess", "postprocessing")
-
-
-def random_outputs(seed: int, side: int):
-    """class_ids (Q,), scores (Q,), masks (S, S): queries form blobs, some are missing."""
-    dice = np.random.default_rng(seed)
-    class_ids = dice.integers(0, 150, QUERIES).astype(np.int32)
-    scores = dice.random(QUERIES).astype(np.float32)
-    coarse = dice.integers(0, QUERIES - 2, (5, 5))
-    places = np.arange(side) * 5 // side
-    masks = coarse[places][:, places].astype(np.uint8)
-    masks[dice.random((side, side)) < 0.02] = QUERIES - 1  # a sprinkle of single cells
-    return class_ids, scores, masks
 
 
 def slow_pixels(masks: np.ndarray, geometry: tuple[int, ...], side: int) -> np.ndarray:
@@ -56,38 +28,31 @@ def slow_pixels(masks: np.ndarray, geometry: tuple[int, ...], side: int) -> np.n
         place = math.floor((pixel + Fraction(1, 2)) * fitted / length / stride)
         return min(place, math.ceil(fitted / stride) - 1)
 
-    return np.array(
-        [
-            [
-                masks[cell(y, height, fitted_height), cell(x, width, fitted_width)]
-                for x in range(width)
-            ]
-            for y in range(height)
-        ]
-    )
+    rows = [cell(y, height, fitted_height) for y in range(height)]
+    columns = [cell(x, width, fitted_width) for x in range(width)]
+    return masks[np.ix_(rows, columns)]
 
 
 def decoded(mask: str) -> np.ndarray:
     image = Image.open(io.BytesIO(base64.b64decode(mask)))
-    assert image.format == "PNG"
-    assert image.mode == "1"
+    assert (image.format, image.mode) == ("PNG", "1")
     return np.asarray(image)
 
 
-def detect(postprocessing, class_ids, scores, masks, geometry, threshold=0.5):
-    view = postprocessing.view_of(masks, np.array(geometry, np.int32), MAX_PIXELS)
-    return postprocessing.find_detections(class_ids, scores, masks, view, threshold, LABELS)
+def detect_one(postprocessing, arguments: dict) -> list[dict]:
+    [detections] = postprocessing.detect(**arguments, labels=LABELS)
+    return detections
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("stride", [1, 2, 4])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_detections_are_those_of_the_definition(postprocessing, geometry, stride, seed):
-    class_ids, scores, masks = random_outputs(seed, 64 // stride)
-    pixels = slow_pixels(masks, geometry, 64)
-
-    detections = detect(postprocessing, class_ids, scores, masks, geometry, threshold=0.3)
-
+    changes = {"geometry": np.array([geometry], np.int32), "threshold": np.array([[0.3]])}
+    arguments = map_batch(1, 64 // stride, seed, **changes)
+    [class_ids], [scores] = arguments["class_ids"], arguments["scores"]
+    pixels = slow_pixels(arguments["masks"][0], geometry, 64)
+    detections = detect_one(postprocessing, arguments)
     expected = sorted(
         (query for query in range(QUERIES) if scores[query] > 0.3 and (pixels == query).any()),
         key=lambda query: -scores[query],
@@ -101,7 +66,7 @@ def test_detections_are_those_of_the_definition(postprocessing, geometry, stride
         inside = mask[y1:y2, x1:x2]
         assert inside.sum() == mask.sum()
         assert all(edge.any() for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]))
-        assert detection["label"] == f"class {class_ids[query]}"
+        assert detection["label"] == LABELS[class_ids[query]]
 
 
 @pytest.mark.parametrize(
@@ -112,75 +77,47 @@ def test_detections_are_those_of_the_definition(postprocessing, geometry, stride
     ],
 )
 def test_a_query_without_a_pixel_is_no_detection(postprocessing, cells, geometry):
-    masks = np.zeros((64, 64), np.uint8)
-    masks[cells] = 1
-    scores = np.full(QUERIES, 0.9, np.float32)
-
-    detections = detect(postprocessing, np.arange(QUERIES, dtype=np.int32), scores, masks, geometry)
-
+    masks = np.zeros((1, 64, 64), np.uint8)
+    masks[0][cells] = 1
+    changes = {
+        "class_ids": np.arange(QUERIES, dtype=np.int32)[None],
+        "scores": np.full((1, QUERIES), 0.9, np.float32),
+        "geometry": np.array([geometry], np.int32),
+    }
+    detections = detect_one(postprocessing, map_batch(1, masks=masks, **changes))
     assert [detection["cls_id"] for detection in detections] == [0]
 
 
+def halves(left: float, right: float) -> dict[str, np.ndarray]:
+    """Two queries of class 20, each in one half of the image, with these scores."""
+    masks = np.zeros((1, 64, 64), np.uint8)
+    masks[..., 32:] = 1
+    scores = np.array([[left, right, *[0.0] * (QUERIES - 2)]], np.float32)
+    return {"class_ids": np.full((1, QUERIES), 20, np.int32), "scores": scores, "masks": masks}
+
+
 def test_two_queries_of_one_class_are_two_detections(postprocessing):
-    masks = np.zeros((64, 64), np.uint8)
-    masks[:, 32:] = 1
-    scores = np.array([0.8, 0.9, *[0.0] * (QUERIES - 2)], np.float32)
-
-    detections = detect(
-        postprocessing, np.full(QUERIES, 20, np.int32), scores, masks, (64, 64, 64, 64)
-    )
-
-    assert [(d["cls_id"], d["bbox"]) for d in detections] == [
+    detections = detect_one(postprocessing, map_batch(1, **halves(0.8, 0.9)))
+    assert [(found["cls_id"], found["bbox"]) for found in detections] == [
         (20, [32, 0, 64, 64]),
         (20, [0, 0, 32, 64]),
     ]
 
 
-@pytest.mark.parametrize(
-    ("threshold", "count"), [(0.0, 1), (0.25, 1), (0.5, 0), (np.float32(0.5), 0), (1.0, 0)]
-)
+@pytest.mark.parametrize(("threshold", "count"), [(0.0, 1), (0.25, 1), (0.5, 0), (1.0, 0)])
 def test_the_score_must_be_greater_than_the_threshold(postprocessing, threshold, count):
-    scores = np.zeros(QUERIES, np.float32)
-    scores[0] = 0.5
-
-    detections = detect(
-        postprocessing,
-        np.zeros(QUERIES, np.int32),
-        scores,
-        np.zeros((64, 64), np.uint8),
-        (64, 64, 64, 64),
-        threshold,
-    )
-
-    assert len(detections) == count
-
-
-def batch(count: int, **changes):
-    """Arguments of `detect` for images that all look alike."""
-    class_ids, scores, masks = random_outputs(0, 64)
-    arguments = {
-        "class_ids": np.stack([class_ids] * count),
-        "scores": np.stack([scores] * count),
-        "masks": np.stack([masks] * count),
-        "geometry": np.array([[64, 64, 64, 64]] * count, np.int32),
-        "threshold": None,
-        "labels": LABELS,
-        "max_pixels": MAX_PIXELS,
-    }
-    return arguments | changes
+    changes = halves(0.5, 0) | {"threshold": np.array([[threshold]], np.float32)}
+    assert len(detect_one(postprocessing, map_batch(1, **changes))) == count
 
 
 def test_each_image_of_a_batch_has_its_own_geometry_and_threshold(postprocessing):
-    class_ids, scores, masks = random_outputs(0, 64)
     geometry = np.array([(48, 64, 48, 64), (300, 200, 64, 43)], np.int32)
     threshold = np.array([[0.2], [0.7]], np.float32)
-
-    both = postprocessing.detect(**batch(2, geometry=geometry, threshold=threshold))
-
-    assert both == [
-        detect(postprocessing, class_ids, scores, masks, geometry[index], threshold[index, 0])
-        for index in range(2)
-    ]
+    changes = {"geometry": geometry, "threshold": threshold}
+    both = postprocessing.detect(**map_batch(2, **changes), labels=LABELS)
+    for index, place in enumerate((np.s_[:1], np.s_[1:])):
+        alone = map_batch(1, geometry=geometry[place], threshold=threshold[place])
+        assert both[index] == detect_one(postprocessing, alone)
     assert len(both[0]) > len(both[1]) > 0
 
 
@@ -194,20 +131,14 @@ def test_each_image_of_a_batch_has_its_own_geometry_and_threshold(postprocessing
 )
 def test_bad_inputs_are_refused(postprocessing, changes, part):
     with pytest.raises(InputError, match=part):
-        postprocessing.detect(**batch(2, **changes))
+        postprocessing.detect(**map_batch(2, **changes), labels=LABELS)
 
 
 def test_the_answer_is_json_with_seconds(postprocessing):
-    answer = json.loads(
-        postprocessing.to_json([], start=10.0, prepared=10.5, arrival=12, end=12.25)
-    )
-
-    assert answer == {
+    times = {"start": 10.0, "prepared": 10.5, "arrival": 12, "end": 12.25}
+    assert json.loads(postprocessing.to_json([], **times)) == {
         "detections": [],
         "latency": {"preprocess": 0.5, "inference": 1.5, "postprocess": 0.25},
     }
-
-
-def test_a_time_that_json_cannot_hold_is_refused(postprocessing):
     with pytest.raises(ValueError, match="JSON"):
-        postprocessing.to_json([], start=math.nan, prepared=0, arrival=0, end=0)
+        postprocessing.to_json([], **times | {"start": math.nan})

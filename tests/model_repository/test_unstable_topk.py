@@ -41,9 +41,7 @@ def stable_flags(graph):
 def test_the_first_of_equal_values_is_taken(unstable_topk, graph, axis, batch, levels):
     x = np.random.default_rng(0).integers(0, levels, (2, 100, 16, 400)).astype(np.float32)
     assert stable_flags(graph) == [True]
-
     unstable_topk.allow_unstable_topk(graph)
-
     assert stable_flags(graph) == [batch == 2]  # a fixed batch size needs it
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     first = openvino.compile_model(graph, "CPU", settings)(x)[0]
@@ -56,7 +54,5 @@ def test_a_topk_of_several_stays_stable(unstable_topk):
         x, openvino.opset13.constant(np.int64(2)), 1, "max", "value", stable=True
     )
     graph = openvino.Model(several.outputs(), [x])
-
     unstable_topk.allow_unstable_topk(graph)
-
     assert stable_flags(graph) == [True]
