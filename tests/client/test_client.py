@@ -36,9 +36,11 @@ def test_infer_sends_the_image_and_the_threshold_and_returns_detections(transpor
     assert request["threshold"].item() == 0.5
 
 
-def test_segment_requests_only_the_class_map(transport):
+def test_segment_requests_only_the_class_map_and_leaving_the_context_closes(transport):
     with Client(transport=transport) as client:
         class_map = client.segment(b"jpeg", threshold=0.25)
+        assert not transport.closed
+    assert transport.closed
     assert transport.requests[0]["outputs"] == ["segmentation"]
     assert transport.requests[0]["threshold"].item() == 0.25
     assert (class_map.shape, class_map.dtype) == ((40, 60), np.uint8)
@@ -68,12 +70,6 @@ def test_a_remote_model_is_requested_by_its_name(transport):
     assert [request["model"] for request in transport.requests] == ["another", "fai-pem-m-ade"]
 
 
-def test_leaving_the_context_closes_the_connection(transport):
-    with Client(transport=transport):
-        assert not transport.closed
-    assert transport.closed
-
-
 @pytest.mark.parametrize("make", [Client, AsyncClient])
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf")])
 def test_a_time_limit_must_be_positive(make, timeout_s):
@@ -86,13 +82,13 @@ def test_async_calls_give_the_same_results_and_run_at_the_same_time(transport, s
     path.write_bytes(b"jpeg")
     fake = AsyncFake(transport)
 
-    async def ask():
+    async def infer():
         async with AsyncClient(transport=fake) as client:
             return await asyncio.gather(
                 client.infer(path), client.infer(b"jpeg", 0.25), client.segment(b"jpeg")
             )
 
-    first, second, class_map = asyncio.run(ask())
+    first, second, class_map = asyncio.run(infer())
     assert first == second == street
     assert class_map[39, 0] == 7
     assert fake.most_running == 3

@@ -1,7 +1,5 @@
 """The error tree: every failure of a transport becomes one of ours."""
 
-import inspect
-
 import grpc
 import pytest
 from tritonclient.utils import InferenceServerException
@@ -34,13 +32,6 @@ def test_every_grpc_status_has_its_error():
     assert {status for status in _errors.KIND_OF_STATUS if not status.isdecimal()} == failures
 
 
-@pytest.mark.parametrize("code", sorted(set(grpc.StatusCode) - {grpc.StatusCode.OK}, key=str))
-def test_every_grpc_status_keeps_the_servers_reason(code):
-    error = translate(refusal(str(code), "disk full"))
-    assert type(error) is _errors.KIND_OF_STATUS[code.name]
-    assert "disk full" in str(error) or type(error) is DeadlineExceeded
-
-
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
@@ -63,7 +54,9 @@ def test_every_grpc_status_keeps_the_servers_reason(code):
     ],
 )
 def test_a_status_decides_the_error(status, kind):
-    assert type(translate(refusal(status, "no"))) is kind
+    error = translate(refusal(status, "disk full"))
+    assert type(error) is kind
+    assert "disk full" in str(error) or kind is DeadlineExceeded
 
 
 @pytest.mark.parametrize("status", ["StatusCode.UNAVAILABLE", "503"])
@@ -78,16 +71,16 @@ def test_a_full_queue_is_an_overload_and_not_an_absence(status, reason):
 
 
 @pytest.mark.parametrize(
-    "message",
+    "prefix",
     [
-        "image must be an image",
-        "in ensemble 'fai-pem-m-ade', image must be an image",
-        "in ensemble 'fai-pem-m-ade', [request id: 7] image must be an image",
-        "[request id: <id_unknown>] in ensemble 'a', in ensemble 'b', image must be an image",
+        "",
+        "in ensemble 'fai-pem-m-ade', ",
+        "in ensemble 'fai-pem-m-ade', [request id: 7] ",
+        "[request id: <id_unknown>] in ensemble 'a', in ensemble 'b', ",
     ],
 )
-def test_the_servers_message_is_shown_without_tritons_prefixes(message):
-    error = translate(refusal("StatusCode.INVALID_ARGUMENT", message))
+def test_the_servers_message_is_shown_without_tritons_prefixes(prefix):
+    error = translate(refusal("StatusCode.INVALID_ARGUMENT", f"{prefix}image must be an image"))
     assert str(error) == "image must be an image"
 
 
@@ -125,7 +118,7 @@ def test_the_page_of_a_proxy_is_shown_by_its_status():
 
 
 class HungUp(Exception):
-    """Stands for an HTTP library's own exception."""
+    """As an HTTP library's own exception."""
 
 
 @pytest.mark.parametrize(
@@ -151,13 +144,5 @@ def test_our_own_error_stays_itself():
     assert translate(closed) is closed
 
 
-def test_the_drawing_in_the_docstring_shows_every_error():
-    errors = {
-        name
-        for name, kind in vars(_errors).items()
-        if inspect.isclass(kind) and issubclass(kind, PemError)
-    }
-    drawn = {word for word in _errors.__doc__.split("`")[0].split() if word in errors}
-    assert drawn == errors
-    assert issubclass(ImageError, ValueError)
-    assert issubclass(UrlError, ValueError)
+def test_what_the_caller_did_wrong_is_a_value_error():
+    assert all(issubclass(kind, ValueError) for kind in (ImageError, UrlError))

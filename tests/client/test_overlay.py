@@ -17,6 +17,11 @@ def mixed(gray, cls_id):
     return [gray // 2 + channel // 2 for channel in class_colour(cls_id)]
 
 
+def named(drawn, cls_id):
+    """(rows, columns) of the pixels in the full color of a class, which only its name has."""
+    return np.nonzero((drawn == class_colour(cls_id)).all(axis=2))
+
+
 @pytest.fixture
 def segment(png):
     """Make a detection of a rectangle."""
@@ -61,28 +66,22 @@ def test_segments_of_one_class_are_separated_by_an_outline(segment):
     assert row == [tint] * 4 + [light, dark] + [tint] * 4
 
 
-def test_a_name_stands_in_the_middle_of_its_segment_on_its_full_color(segment):
+def test_a_name_is_in_the_middle_of_its_segment_on_its_full_color(segment):
     drawn = overlay([segment(0, 0, 150, HEIGHT, cls_id=7, label="bed")])
-    full = (drawn == class_colour(7)).all(axis=2)
-    rows, columns = np.nonzero(full)
+    rows, columns = named(drawn, 7)
     assert abs(columns.mean() - 75) < 8
     assert abs(rows.mean() - HEIGHT / 2) < 8
-    assert not full[:, 150:].any()
+    assert columns.max() < 150
 
 
-def test_the_name_of_a_bent_segment_stands_in_the_middle_of_an_arm(png):
+def test_the_name_of_a_bent_segment_is_in_the_middle_of_an_arm(png):
     mask = np.zeros((HEIGHT, WIDTH), bool)  # an L, whose center of mass is outside of it
     mask[:, :80] = True
     mask[180:, :] = True
     drawn = overlay([Detection((0, 0, WIDTH, HEIGHT), 0.9, 7, "bed", png(mask))])
-    rows, columns = np.nonzero((drawn == class_colour(7)).all(axis=2))
+    rows, columns = named(drawn, 7)
     x, y = round(columns.mean()), round(rows.mean())
     assert mask[y - 25 : y + 25, x - 25 : x + 25].all()
-
-
-def named(drawn, cls_id):
-    """(rows, columns) of the pixels in the full color of a class, which only its name has."""
-    return np.nonzero((drawn == class_colour(cls_id)).all(axis=2))
 
 
 def test_names_cover_neither_each_other_nor_other_segments(segment):
@@ -114,3 +113,18 @@ def test_an_image_of_another_size_is_refused_with_both_sizes(segment):
     found = Detections((segment(0, 0, 5, 5, shape=(10, 20)),), {})
     with pytest.raises(ImageError, match=r"\(20, 10\).*\(10, 20\)"):
         found.overlay(np.zeros((20, 10, 3), np.uint8))
+
+
+COLORS = np.array([class_colour(cls_id) for cls_id in range(150)])
+
+
+def test_colors_never_change():
+    assert all(type(channel) is int for channel in class_colour(0))
+    assert COLORS[[0, 2, 149]].tolist() == [[252, 119, 70], [132, 137, 228], [48, 108, 89]]
+
+
+def test_every_class_has_its_own_color_and_neighbors_differ_clearly():
+    distances = np.linalg.norm(COLORS[:, None] - COLORS, axis=2)
+    assert distances[~np.eye(len(COLORS), dtype=bool)].min() > 14
+    assert all(distances.diagonal(step).min() > 60 for step in (1, 2, 3))
+    assert np.ptp(COLORS, axis=1).min() > 50  # none is gray

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pem_client import Detections, ServerError, UrlError
+from pem_client import ServerError, UrlError
 from pem_client._protocol import parse_url, read_detections, read_segmentation, request_tensors
 
 
@@ -48,24 +48,10 @@ def test_any_other_address_is_refused(url):
 
 
 def test_a_request_has_the_image_and_the_threshold_with_a_batch_dimension():
-    tensors = request_tensors(b"bytes\0that end in zeros\0\0", 0.25)
-    assert list(tensors) == ["image", "threshold"]
-    assert (tensors["image"].shape, tensors["image"].dtype) == ((1, 1), np.object_)
-    assert tensors["image"].item() == b"bytes\0that end in zeros\0\0"
-    assert (tensors["threshold"].shape, tensors["threshold"].dtype) == ((1, 1), np.float32)
-    assert tensors["threshold"].item() == 0.25
-
-
-def test_detections_are_read(street):
-    answer = {"detections": np.array([[street.to_json().encode()]], dtype=object)}
-    assert read_detections(answer) == street
-
-
-def test_the_class_map_is_read(png):
-    class_map = np.array([[0, 3], [150, 3]], np.uint8)
-    received = read_segmentation({"segmentation": np.array([[png(class_map)]], dtype=object)})
-    assert received.dtype == np.uint8
-    assert np.array_equal(received, class_map)
+    image, threshold = request_tensors(b"bytes\0that end in zeros\0\0", 0.25).values()
+    assert (image.shape, image.dtype) == ((1, 1), np.object_)
+    assert image.item() == b"bytes\0that end in zeros\0\0"
+    assert (threshold.shape, threshold.dtype, threshold.item()) == ((1, 1), np.float32, 0.25)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +82,3 @@ def test_any_other_output_is_the_servers_error(tensor):
 def test_a_missing_or_misshapen_output_is_named(outputs, found):
     with pytest.raises(ServerError, match=f"'detections'.*{found}"):
         read_detections(outputs)
-
-
-def test_an_empty_result_is_read():
-    answer = {"detections": np.array([[b'{"detections": [], "latency": {}}']], dtype=object)}
-    assert read_detections(answer) == Detections((), {})

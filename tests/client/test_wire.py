@@ -40,9 +40,10 @@ HTTP_STATUS = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "INTERNAL": 500, "UNAV
 
 @dataclass
 class Behavior:
-    """What the server does, and the requests it got."""
+    """Where the server is, what it does, and the requests it got."""
 
     answer: bytes
+    url: str = ""
     refuse: tuple[str, str] | None = None  # gRPC status, message
     held: threading.Event | None = None  # answers once this is set
     raw_body: bytes | None = None  # HTTP only: the whole response
@@ -145,14 +146,8 @@ class HttpHandler(BaseHTTPRequestHandler):
         pass
 
 
-@dataclass
-class Server:
-    url: str
-    behavior: Behavior
-
-
 @pytest.fixture
-def grpc_server(street: Detections) -> Iterator[Server]:
+def grpc_server(street: Detections) -> Iterator[Behavior]:
     behavior = Behavior(street.to_json().encode())
     with ThreadPoolExecutor(4) as pool:
         # Without the first option two tests could share a port; the second allows large images.
@@ -160,54 +155,49 @@ def grpc_server(street: Detections) -> Iterator[Server]:
         options.append(("grpc.max_send_message_length", -1))
         server = grpc.server(pool, options=options)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(GrpcHandler(behavior), server)
-        port = server.add_insecure_port("127.0.0.1:0")
+        behavior.url = f"grpc://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         server.start()
-        yield Server(f"grpc://127.0.0.1:{port}", behavior)
+        yield behavior
         server.stop(grace=None).wait()
 
 
 @pytest.fixture
-def http_server(street: Detections) -> Iterator[Server]:
+def http_server(street: Detections) -> Iterator[Behavior]:
     behavior = Behavior(street.to_json().encode())
     handler = type("Handler", (HttpHandler,), {"behavior": behavior})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
-        yield Server(f"http://127.0.0.1:{server.server_port}", behavior)
+        behavior.url = f"http://127.0.0.1:{server.server_port}"
+        yield behavior
         server.shutdown()
 
 
 @pytest.fixture(params=["grpc", "http"])
-def server(request: pytest.FixtureRequest) -> Server:
-    server: Server = request.getfixturevalue(f"{request.param}_server")
-    return server
+def server(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(f"{request.param}_server")
 
 
 def test_an_image_goes_out_unchanged_and_its_detections_come_back(server, street):
     image = b"bytes of any kind \0\xff\0"
     with Client(server.url, timeout_s=20) as client:
         assert client.infer(image, threshold=0.25) == street
-    (request,) = server.behavior.requests
+    (request,) = server.requests
     assert request["model"] == "fai-pem-m-ade"
     assert request["image"] == image
     assert request["threshold"] == 0.25
     assert request["outputs"] == ["detections"]
-
-
-def test_the_time_limit_goes_along_in_microseconds(server):
-    with Client(server.url, timeout_s=20) as client:
-        client.infer(b"")
-    assert server.behavior.requests[0]["timeout"] == 20_000_000
-    assert server.behavior.requests[0].get("remaining_s", 20) == pytest.approx(20, abs=5)
+    assert request["timeout"] == 20_000_000  # microseconds
+    assert request.get("remaining_s", 20) == pytest.approx(20, abs=5)
 
 
 def test_requests_and_answers_over_four_megabytes_pass(server):
     image = bytes(5_000_000)
     long_name = "x" * 5_000_000
-    server.behavior.answer = json.dumps({"detections": [], "latency": {long_name: 1.0}}).encode()
+    server.answer = json.dumps({"detections": [], "latency": {long_name: 1.0}}).encode()
     with Client(server.url) as client:
         assert list(client.infer(image).latency) == [long_name]
-    assert len(server.behavior.requests[0]["image"]) == 5_000_000
+    assert len(server.requests[0]["image"]) == 5_000_000
 
 
 @pytest.mark.parametrize(
@@ -222,19 +212,19 @@ def test_requests_and_answers_over_four_megabytes_pass(server):
 )
 def test_a_refusal_is_its_error_and_the_client_stays_usable(server, status, message, kind, street):
     with Client(server.url) as client:
-        server.behavior.refuse = (status, f"in ensemble 'fai-pem-m-ade', {message}")
+        server.refuse = (status, f"in ensemble 'fai-pem-m-ade', {message}")
         with pytest.raises(kind, match=message):
             client.infer(b"")
-        server.behavior.refuse = None
+        server.refuse = None
         assert client.infer(b"") == street
 
 
-def test_a_late_response_times_out_and_the_client_stays_usable(server, street):
-    server.behavior.held = threading.Event()
+def test_a_late_response_is_an_error_and_the_client_stays_usable(server, street):
+    server.held = threading.Event()
     with Client(server.url, timeout_s=0.5) as client:
         with pytest.raises(DeadlineExceeded, match=r"0\.5 s"):
             client.infer(b"")
-        server.behavior.held.set()
+        server.held.set()
         assert client.infer(b"") == street
 
 
@@ -256,13 +246,13 @@ def test_a_closed_client_is_an_error_and_so_is_its_remote_model(server):
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"outputs": [{"name": "detections"}]}'])
 def test_a_response_that_is_not_tritons_is_the_servers_error(http_server, body):
-    http_server.behavior.raw_body = body
+    http_server.raw_body = body
     with Client(http_server.url) as client, pytest.raises(ServerError):
         client.infer(b"")
 
 
 def test_an_http_response_that_drips_in_times_out(http_server):
-    http_server.behavior.raw_body, http_server.behavior.drips = b"{" * 40, True
+    http_server.raw_body, http_server.drips = b"{" * 40, True
     with Client(http_server.url, timeout_s=0.5) as client, pytest.raises(DeadlineExceeded):
         client.infer(b"")
 
@@ -277,32 +267,30 @@ def test_the_port_of_the_other_protocol_is_unavailable(grpc_server, http_server)
 def test_ctrl_c_during_a_call_is_quiet(server, tmp_path):
     image = tmp_path / "image.jpg"
     image.write_bytes(b"jpeg")
-    server.behavior.held = threading.Event()
+    server.held = threading.Event()
     command = [sys.executable, "-m", "pem_client", "segment", str(image), "--url", server.url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert server.behavior.requested.wait(timeout=30)
+        assert server.requested.wait(timeout=30)
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=30) == (b"", b"")
-    server.behavior.held.set()
+    server.held.set()
     assert process.returncode == 130
 
 
 def test_async_calls_over_grpc_fail_and_succeed_one_by_one(grpc_server, street):
-    behavior = grpc_server.behavior
-
     async def infer_all() -> list[Detections | BaseException]:
         async with AsyncClient(grpc_server.url, timeout_s=20) as client:
             found = await asyncio.gather(*(client.infer(b"") for _ in range(3)))
-            behavior.refuse = ("INVALID_ARGUMENT", "image must be an image")
+            grpc_server.refuse = ("INVALID_ARGUMENT", "image must be an image")
             refused = await asyncio.gather(client.infer(b""), return_exceptions=True)
-        behavior.held = threading.Event()
+        grpc_server.held = threading.Event()
         async with AsyncClient(grpc_server.url, timeout_s=0.5) as client:
             late = await asyncio.gather(client.infer(b""), return_exceptions=True)
-        behavior.held.set()
+        grpc_server.held.set()
         return [*found, *refused, *late]
 
     *found, refused, late = asyncio.run(infer_all())
     assert found == [street] * 3
     assert isinstance(refused, InvalidRequest)
     assert isinstance(late, DeadlineExceeded)
-    assert behavior.requests[0]["timeout"] == 20_000_000
+    assert grpc_server.requests[0]["timeout"] == 20_000_000
