@@ -16,6 +16,7 @@ import pytest
 from polling import poll
 
 from pem_server import LocalServerError, TritonServer
+from pem_server.checkout import MODEL_REPOSITORY
 
 CONFIG = """
 name: "pem_network"
@@ -40,18 +41,13 @@ class TritonPythonModel:
         return [pb_utils.InferenceResponse([tensor]) for _ in requests]
 """
 
-REFUSING = """
-class TritonPythonModel:
-    def initialize(self, args):
-        raise FileNotFoundError("the graph is not there")
-"""
-
-SLOW = """
+FAILING = """
 import time
 class TritonPythonModel:
     def initialize(self, args):
-        time.sleep(60)
 """
+REFUSING = FAILING + '        raise FileNotFoundError("the graph is not there")'
+SLOW = FAILING + "        time.sleep(60)"
 
 CTRL_C = b"\x03"
 
@@ -92,20 +88,10 @@ def test_a_stop_with_a_connected_client_leaves_nothing(repository):
     assert leftovers(repository, names) == []
 
 
-def test_a_kill_leaves_nothing(repository):
-    with TritonServer(repository) as server:
-        server.wait_until_ready()
-        names = scratch_names(repository)
-        server.kill()
-        assert leftovers(repository, names) == []
-
-
 def test_ctrl_c_in_a_program_kills_instead_of_waiting_for_requests(repository):
     lines = []
-    with (
-        contextlib.suppress(KeyboardInterrupt),
-        TritonServer(repository, on_log=lines.append) as server,
-    ):
+    server = TritonServer(repository, on_log=lines.append)
+    with contextlib.suppress(KeyboardInterrupt), server:
         server.wait_until_ready()
         names = scratch_names(repository)
         raise KeyboardInterrupt
@@ -117,7 +103,9 @@ def test_a_server_that_dies_is_reported_and_leaves_nothing(repository):
     with TritonServer(repository) as server:
         server.wait_until_ready()
         names = scratch_names(repository)
-        os.kill(process_of(repository, "/tritonserver"), signal.SIGKILL)
+        found = {command.split()[0]: number for number, command in processes(repository).items()}
+        (number,) = [found[program] for program in found if program.endswith("/tritonserver")]
+        os.kill(number, signal.SIGKILL)
         with pytest.raises(LocalServerError, match="137"):
             server.wait()
     assert leftovers(repository, names) == []
@@ -143,22 +131,17 @@ def test_a_launcher_that_is_killed_leaves_nothing(repository):
     assert poll(lambda: leftovers(repository, names), lambda left: not left) == []
 
 
-def test_a_repository_that_does_not_load_is_one_line(tmp_path, repository):
-    refusing = make_repository(tmp_path / "refusing", REFUSING)
-    server = TritonServer(refusing)
-    with pytest.raises(LocalServerError) as raised, server:
-        server.wait_until_ready()
-    assert "pem_network: FileNotFoundError: the graph is not there" in str(raised.value)
+@pytest.mark.parametrize(
+    ("source", "timeout_s", "reason"),
+    [(REFUSING, 120, "pem_network: FileNotFoundError: the graph is not there"), (SLOW, 1, "1 s")],
+)
+def test_a_model_that_does_not_load_is_one_line(tmp_path, repository, source, timeout_s, reason):
+    failing = make_repository(tmp_path / "failing", source)
+    with pytest.raises(LocalServerError) as raised, TritonServer(failing) as server:
+        server.wait_until_ready(timeout_s)
+    assert reason in str(raised.value)
     assert "\n" not in str(raised.value)
-    assert leftovers(refusing, scratch_names(repository)) == []
-
-
-def test_a_model_that_loads_for_too_long_is_an_error(tmp_path, repository):
-    slow = make_repository(tmp_path / "slow", SLOW)
-    server = TritonServer(slow)
-    with pytest.raises(LocalServerError, match="1 s"), server:
-        server.wait_until_ready(timeout_s=1)
-    assert leftovers(slow, scratch_names(repository)) == []
+    assert leftovers(failing, scratch_names(repository)) == []
 
 
 def test_a_port_in_use_is_refused_with_its_option(repository):
@@ -190,6 +173,17 @@ def test_the_serve_command_stops_on_a_signal_and_leaves_nothing(repository, endi
     assert leftovers(repository, names) == []
 
 
+def test_the_serve_command_tells_that_its_network_is_a_stub():
+    terminal, serve = serve_in_terminal(MODEL_REPOSITORY, "--stub-network", "20:5")
+    with serve:
+        log = read_until(terminal, "IS A STUB: 20 ms a batch and 5 ms an image")
+        os.write(terminal, CTRL_C)
+        read_until(terminal, "stopping")
+        assert serve.wait() == 0
+    os.close(terminal)
+    assert "stub, NOT the network" in log
+
+
 def make_repository(folder, source):
     """A repository with one step, complete for the checks before the start."""
     version = folder / "pem_network" / "1"
@@ -214,7 +208,7 @@ def infer(port):
     return json.loads(answer)["outputs"][0]["data"][0]
 
 
-def serve_in_terminal(repository):
+def serve_in_terminal(repository, *options):
     """Start the command in the foreground of a terminal of its own."""
     terminal, other_end = pty.openpty()
     take_terminal = (
@@ -222,9 +216,8 @@ def serve_in_terminal(repository):
         "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
         "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])\n"
     )
-    arguments = ["-m", "pem_server", "serve", "--repository", str(repository)]
-    for option in ("--http-port", "--grpc-port", "--metrics-port"):
-        arguments += [option, "0"]
+    arguments = ["-m", "pem_server", "serve", "--repository", str(repository), *options]
+    arguments += ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]
     serve = subprocess.Popen(
         [sys.executable, "-c", take_terminal, *arguments],
         stdin=other_end,
@@ -240,6 +233,7 @@ def read_until(terminal, words):
     seen = ""
     while words not in seen:
         seen += os.read(terminal, 1000).decode()  # OSError when the command has ended
+    return seen
 
 
 def scratch_names(repository):
@@ -259,15 +253,6 @@ def processes(repository):
             if str(repository.parent) in command:
                 found[int(process.name)] = command
     return found
-
-
-def process_of(repository, words):
-    (number,) = [
-        number
-        for number, command in processes(repository).items()
-        if command.split()[0].endswith(words)
-    ]
-    return number
 
 
 def leftovers(repository, names):
