@@ -39,11 +39,7 @@ def locked(name: str, python: str = "3.11") -> dict[str, Requirement]:
 
 
 def applies(marker: Marker | None, python: str) -> bool:
-    machine = {
-        "sys_platform": "linux",
-        "platform_machine": "x86_64",
-        "implementation_name": "cpython",
-    }
+    machine = {"sys_platform": "linux", "platform_machine": "x86_64"}
     version = {"python_version": python, "python_full_version": f"{python}.1"}
     return marker is None or marker.evaluate({**machine, **version})
 

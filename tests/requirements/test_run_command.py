@@ -10,23 +10,15 @@ if TYPE_CHECKING:
     from conftest import Checkout
 
 
-def test_alone_it_lists_every_command_and_installs_nothing(checkout: "Checkout") -> None:
+def test_its_help_and_an_unknown_command_install_nothing(checkout: "Checkout") -> None:
     listed = checkout.run().stdout
     for command in ("demo", "serve", "segment", "export", "import-weights", "test", "lint", "lock"):
         assert f"./run {command} " in listed
-    assert checkout.commands() == []
-
-
-def test_an_unknown_command_is_one_line(checkout: "Checkout") -> None:
-    result = checkout.run("sevre")
-    assert result.returncode == 2
-    assert "sevre" in result.stderr
-    assert result.stderr.count("\n") == 1
-    assert checkout.commands() == []
-
-
-def test_help_of_lint_and_test_installs_nothing(checkout: "Checkout") -> None:
     assert "--all" in checkout.run("test", "--help").stdout
+    unknown = checkout.run("sevre")
+    assert unknown.returncode == 2
+    assert "sevre" in unknown.stderr
+    assert unknown.stderr.count("\n") == 1
     assert checkout.commands() == []
 
 
@@ -60,14 +52,11 @@ def test_the_tests_run_after_lint_and_end_with_the_code_of_pytest(
 
 
 @pytest.mark.parametrize("machine", ["Darwin arm64", "Linux aarch64"])
-def test_another_machine_is_told_what_works_there(
-    checkout: "Checkout", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str
+def test_another_machine_gets_what_works_there(
+    checkout: "Checkout", monkeypatch: pytest.MonkeyPatch, machine: str
 ) -> None:
-    (tmp_path / "bin").mkdir()
-    uname = tmp_path / "bin/uname"
-    uname.write_text(f"#!/bin/sh\necho {machine}\n")
-    uname.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    uname = checkout.script("uname", f"#!/bin/sh\necho {machine}\n")
+    monkeypatch.setenv("PATH", f"{uname.parent}:{os.environ['PATH']}")
     result = checkout.run("demo")
     assert result.returncode == 1
     assert machine in result.stderr
@@ -76,22 +65,16 @@ def test_another_machine_is_told_what_works_there(
     assert checkout.run().returncode == 0
 
 
-def test_a_python_that_does_not_run_is_named(
-    checkout: "Checkout", monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("problem", [None, "The project needs Python 3.11 or 3.12."])
+def test_a_python_that_does_not_run_or_cannot_serve_is_named(
+    checkout: "Checkout", monkeypatch: pytest.MonkeyPatch, problem: str | None
 ) -> None:
-    monkeypatch.setenv("PYTHON", "/nowhere/python3.12")
+    python = checkout.root / "no-python"
+    if problem:
+        python = checkout.script("old-python", f"#!/bin/sh\necho '{problem}'\nexit 1\n")
+    monkeypatch.setenv("PYTHON", str(python))
     result = checkout.run("serve")
     assert result.returncode == 1
-    assert "/nowhere/python3.12" in result.stderr
+    assert (f"{python}: {problem}" if problem else str(python)) in result.stderr
     assert "Traceback" not in result.stderr
     assert checkout.commands() == []
-
-
-def test_a_python_that_cannot_serve_says_why(
-    checkout: "Checkout", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    old = tmp_path / "old-python"
-    old.write_text("#!/bin/sh\necho 'The project needs Python 3.11 or 3.12.'\nexit 1\n")
-    old.chmod(0o755)
-    monkeypatch.setenv("PYTHON", str(old))
-    assert f"{old}: The project needs Python 3.11 or 3.12." in checkout.run("serve").stderr
