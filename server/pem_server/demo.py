@@ -29,7 +29,11 @@ def demo(image: Path, *, repository: Path, threshold: float, overlay: Path) -> i
     try:
         with TritonServer(repository, on_log=reporter) as server:
             wait_ready(server, reporter)
-            detections, class_map, round_trip_s = _segment(server, image, threshold)
+            with Client(f"grpc://{server.grpc_url}") as client:
+                start = time.perf_counter()
+                detections = client.infer(image, threshold=threshold)
+                round_trip_s = time.perf_counter() - start  # of the first request
+                class_map = client.segment(image, threshold=threshold)
             print(f"\n{image}\n\n{detections}\nround trip {round_trip_s * 1e3:.1f} ms\n")
             _write(image, detections, class_map, overlay)
             log("stopping the server ...")
@@ -62,17 +66,6 @@ def output_problem(overlay: Path) -> str | None:
     except OSError as error:
         return f"cannot write {overlay}: {error.strerror}"
     return None
-
-
-def _segment(
-    server: TritonServer, image: Path, threshold: float
-) -> tuple[Detections, NDArray[np.uint8], float]:
-    """Return the detections, the class map, and the seconds of the first request."""
-    with Client(f"grpc://{server.grpc_url}") as client:
-        start = time.perf_counter()
-        detections = client.infer(image, threshold=threshold)
-        round_trip_s = time.perf_counter() - start
-        return detections, client.segment(image, threshold=threshold), round_trip_s
 
 
 def _write(

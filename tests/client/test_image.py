@@ -54,19 +54,15 @@ def test_sixteen_bits_stay_sixteen_bits():
     assert np.array_equal(np.asarray(decode(encode_image(Image.fromarray(deep)))), deep)
 
 
-def test_a_turned_pil_image_is_sent_upright():
+def test_a_turned_image_is_sent_and_drawn_on_upright(tmp_path):
     sent = decode(encode_image(Image.open(io.BytesIO(jpeg(TURNED)))))
     assert sent.size == (6, 9)
     assert sent.getexif().get(ORIENTATION, 1) == 1
-
-
-@pytest.mark.parametrize("kind", ["path", "bytes"])
-def test_an_overlay_is_drawn_on_the_upright_image(tmp_path, kind):
     path = tmp_path / "turned.jpg"
     path.write_bytes(jpeg(TURNED))
     plain = np.asarray(Image.open(io.BytesIO(jpeg())))
-    upright = upright_rgb(path if kind == "path" else jpeg(TURNED))
-    assert np.array_equal(np.asarray(upright), np.rot90(plain, -1))
+    for image in (path, jpeg(TURNED)):
+        assert np.array_equal(np.asarray(upright_rgb(image)), np.rot90(plain, -1))
 
 
 @pytest.mark.parametrize("orientation", range(10))

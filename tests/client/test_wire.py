@@ -51,11 +51,14 @@ class Behavior:
     requests: list[dict[str, Any]] = field(default_factory=list)
     requested: threading.Event = field(default_factory=threading.Event)
 
-    def take(self, name: str, raw: bytes, into: dict[str, Any]) -> None:
-        if name == "image":
-            into[name] = deserialize_bytes_tensor(raw)[0]
-        else:
-            into[name] = np.frombuffer(raw, np.float32)[0]
+    def receive(self, tensors: dict[str, bytes], **received: Any) -> None:
+        """Keep a request, and wait while the server is held."""
+        received["image"] = deserialize_bytes_tensor(tensors["image"])[0]
+        received["threshold"] = np.frombuffer(tensors["threshold"], np.float32)[0]
+        self.requests.append(received)
+        self.requested.set()
+        if self.held:
+            self.held.wait()
 
 
 class GrpcHandler(service_pb2_grpc.GRPCInferenceServiceServicer):
@@ -66,23 +69,20 @@ class GrpcHandler(service_pb2_grpc.GRPCInferenceServiceServicer):
         return service_pb2.ModelReadyResponse(ready=request.name == "fai-pem-m-ade")
 
     def ModelInfer(self, request: Any, context: Any) -> Any:
-        received = {
-            "model": request.model_name,
-            "timeout": request.parameters["timeout"].int64_param,
-            "outputs": [output.name for output in request.outputs],
-            "remaining_s": context.time_remaining(),
-        }
-        for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True):
-            self.behavior.take(tensor.name, raw, received)
-        self.behavior.requests.append(received)
-        self.behavior.requested.set()
-        if self.behavior.held:
-            self.behavior.held.wait()
+        outputs = [output.name for output in request.outputs]
+        names = [tensor.name for tensor in request.inputs]
+        self.behavior.receive(
+            dict(zip(names, request.raw_input_contents, strict=True)),
+            model=request.model_name,
+            timeout=request.parameters["timeout"].int64_param,
+            outputs=outputs,
+            remaining_s=context.time_remaining(),
+        )
         if self.behavior.refuse:
             status, message = self.behavior.refuse
             context.abort(grpc.StatusCode[status], message)
         response = service_pb2.ModelInferResponse()
-        response.outputs.add(name=received["outputs"][0], datatype="BYTES", shape=[1, 1])
+        response.outputs.add(name=outputs[0], datatype="BYTES", shape=[1, 1])
         response.raw_output_contents.append(serialized(self.behavior.answer))
         return response
 
@@ -103,21 +103,14 @@ class HttpHandler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         start = int(self.headers["Inference-Header-Content-Length"])
         header = json.loads(body[:start])
-        received = {
-            "model": self.path.split("/")[3],
-            "timeout": header["parameters"]["timeout"],
-            "outputs": [output["name"] for output in header["outputs"]],
-        }
+        outputs, tensors = [output["name"] for output in header["outputs"]], {}
         for tensor in header["inputs"]:
             end = start + tensor["parameters"]["binary_data_size"]
-            self.behavior.take(tensor["name"], body[start:end], received)
-            start = end
-        self.behavior.requests.append(received)
-        self.behavior.requested.set()
-        if self.behavior.held:
-            self.behavior.held.wait()
+            tensors[tensor["name"]], start = body[start:end], end
+        model, timeout = self.path.split("/")[3], header["parameters"]["timeout"]
+        self.behavior.receive(tensors, model=model, timeout=timeout, outputs=outputs)
         with suppress(ConnectionError):  # the client has stopped waiting
-            self.answer(received["outputs"][0])
+            self.answer(outputs[0])
 
     def answer(self, output: str) -> None:
         if self.behavior.refuse:
