@@ -5,6 +5,7 @@ Exit codes: 0 done, or served until Ctrl-C; 1 after one sentence per problem; 2 
 """
 
 import argparse
+import contextlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -144,10 +145,7 @@ def _cost(text: str) -> Cost:
 
 
 def _threshold(text: str) -> float:
-    try:
-        threshold = float(text)
-    except ValueError:
-        threshold = -1.0
-    if not 0 <= threshold <= 1:  # false for NaN, too
-        raise argparse.ArgumentTypeError(f"a threshold is a number from 0 to 1, not {text!r}")
-    return threshold
+    with contextlib.suppress(ValueError):
+        if 0 <= (threshold := float(text)) <= 1:  # false for NaN
+            return threshold
+    raise argparse.ArgumentTypeError(f"a threshold is a number from 0 to 1, not {text!r}")
