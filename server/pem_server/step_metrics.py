@@ -15,7 +15,7 @@ import triton_python_backend_utils as pb_utils
 
 WAITING_IMAGES = "pem_images_waiting"
 # A busy network starts the next batch within milliseconds. After a longer pause its queue was
-# empty, whatever the gauge says: requests cancelled on the way were added and never removed.
+# empty, whatever the gauge shows: requests cancelled on the way were added and never removed.
 IDLE_S = 0.2
 
 
@@ -48,7 +48,7 @@ OUTCOMES = {  # of an image, by step
 
 
 class _Metrics:
-    """Metrics that turn themselves off at their first failure; `loss` says what then stops."""
+    """Metrics that turn themselves off at their first failure; `loss` names what then stops."""
 
     def __init__(self, loss: str) -> None:
         self.enabled = True

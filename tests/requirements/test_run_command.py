@@ -1,4 +1,4 @@
-"""`./run`: its commands, what it hands to them, and what it says where it cannot work."""
+"""`./run`: its commands, what it hands to them, and its errors where it cannot work."""
 
 import os
 from pathlib import Path
