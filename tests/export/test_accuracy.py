@@ -91,6 +91,11 @@ def test_examples_are_pairs_and_a_missing_label_is_named(tmp_path: Path) -> None
     image, labels = (tmp_path / f"{k}/validation/a" for k in ("images", "annotations"))
     expected = [Example(image.with_suffix(".jpg"), labels.with_suffix(".png"))]
     assert labelled_in(tmp_path, "validation", 9) == expected
+    Image.new("L", (4, 4)).save(labels.with_name("spare.png"))
+    (image.parent / "sub").mkdir()
+    image.with_suffix(".jpg").rename(image.parent / "sub" / "a.jpg")
+    (found,) = labelled_in(tmp_path, "validation", 9)
+    assert found == Example(image.parent / "sub" / "a.jpg", labels.with_suffix(".png"))
     Image.new("L", (4, 4)).save(image.with_name("b.jpg"))
     with pytest.raises(ImageError, match=r"b\.png"):
         labelled_in(tmp_path, "validation", 9)

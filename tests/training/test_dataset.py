@@ -1,6 +1,8 @@
 """Labelled folders: every way in which one can be wrong is a sentence that names the file."""
 
 import re
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +31,54 @@ def test_a_good_folder_passes_and_its_pairs_come_by_name(make_folder: MakeFolder
     assert (image.mode, image.size, labels.size) == ("RGB", (64, 48), (64, 48))
 
 
+@pytest.mark.parametrize("image", ["p1.JPG", "p1.jpeg", "street/p1.jpg"])
+@pytest.mark.parametrize("labels", ["p1.PNG", "p1.png"])
+def test_names_from_other_systems_are_taken(
+    make_folder: MakeFolder, image: str, labels: str
+) -> None:
+    folder = make_folder()
+    (folder / "images/training/street").mkdir()
+    expected = (folder / IMAGE.parent / image, folder / LABELS.parent / labels)
+    (folder / IMAGE).rename(expected[0])
+    (folder / LABELS).rename(expected[1])
+    for path in (folder / IMAGE, folder / LABELS):
+        path.with_name(f"._{path.name}").write_text("a resource fork of macOS")
+    pairs = check(folder)
+    assert len(pairs) == 3
+    assert Pair(*expected) in pairs
+
+
+def test_subfolders_may_hold_equal_names(make_folder: MakeFolder) -> None:
+    folder = make_folder()
+    for name in ("a", "b"):
+        for path in (folder / IMAGE, folder / LABELS):
+            (path.parent / name).mkdir()
+            (path.parent / name / path.name).write_bytes(path.read_bytes())
+    pairs = [pair for pair in check(folder) if pair.image.name == IMAGE.name]
+    assert [(p.image.parent.name, p.labels.parent.name) for p in pairs] == [
+        ("a", "a"), ("b", "b"), ("training", "training")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_labels_of_fewer_bits_are_not_stretched(make_folder: MakeFolder, bits: int) -> None:
+    folder = make_folder()
+    labels = np.arange(48 * 64).reshape(48, 64) % 3
+    grey = (labels[..., None] >> np.arange(bits)[::-1] & 1).reshape(48, -1)  # one value a bit
+    rows = np.packbits(np.pad(grey, ((0, 0), (8, 0))).astype(np.uint8), axis=1)  # filter 0
+    chunks = {
+        b"IHDR": struct.pack(">2I5B", 64, 48, bits, 0, 0, 0, 0),
+        b"IDAT": zlib.compress(rows.tobytes()),
+        b"IEND": b"",
+    }
+    content = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks.items()
+    )
+    (folder / LABELS).write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    np.testing.assert_array_equal(read_pair(check(folder)[1])[1], labels)
+
+
 def remove(path: Path) -> None:
     path.unlink()
 
@@ -51,6 +101,10 @@ def color(path: Path) -> None:
     Image.open(path).convert("RGB").save(path)
 
 
+def to_tiff(path: Path) -> None:
+    path.rename(path.with_suffix(".tif"))
+
+
 def shrink(path: Path) -> None:
     Image.open(path).resize((60, 48)).save(path)
 
@@ -60,6 +114,7 @@ def shrink(path: Path) -> None:
     [
         (remove, IMAGE, LABELS, str(IMAGE)),
         (remove, LABELS, IMAGE, str(LABELS)),
+        (to_tiff, IMAGE, LABELS, r"p1\.tif"),
         (cut_short, IMAGE, IMAGE, "cannot be read"),
         (cut_short, LABELS, LABELS, "cannot be read"),
         (write_text, IMAGE, IMAGE, "cannot be read"),
