@@ -10,15 +10,16 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from pem_client import InvalidRequest
 from pem_training import evaluate
-from pem_training.charts import write_chart
 from pem_training.predict import semantic_labels, served_labels, upsampled_argmax
 from pem_training.predictors import ModelError, open_predictor, server_predictor
 from pem_training.report import card_miou, card_rows, format_table
 from pem_training.score import score
 from pem_training.toy_scenes import toy_scene
+from pem_training.training_charts import write_chart
 from pemexport.contract import class_names
-from pemexport.segmentation_scores import Scores, find_pairs
+from pemexport.segmentation_scores import DataError, Scores, find_pairs
 from pemseg import Pem
 from pemseg.checkpoint import save_state
 
@@ -218,14 +219,26 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path: Path, content: bytes) -> N
         open_predictor(str(path))
 
 
-def test_the_servers_answer_is_requested_at_threshold_0(tmp_path: Path) -> None:
-    requests: list[tuple[Path, float]] = []
+class StubClient:
+    """Answers class 7 everywhere, and refuses what has "gif" in its name."""
 
-    class Recorder:
-        def segment(self, image: Path, threshold: float) -> np.ndarray:
-            requests.append((image, threshold))
-            return np.full((2, 3), 7, np.uint8)
+    def segment(self, image: Path, threshold: float) -> np.ndarray:
+        if "gif" in image.name:
+            raise InvalidRequest("image must be a JPEG file")
+        return np.full((2, 3), 7 if threshold == 0 else 0, np.uint8)
 
-    labels = server_predictor(Recorder())(tmp_path / "a.jpg")["served"]  # type: ignore[arg-type]
-    assert requests == [(tmp_path / "a.jpg", 0.0)]
+
+def test_the_servers_answer_is_requested_at_threshold_0() -> None:
+    labels = server_predictor(StubClient())(Path("a.jpg"))["served"]  # type: ignore[arg-type]
     assert (labels == 7).all()
+
+
+def test_a_file_that_the_server_refuses_or_sizes_otherwise_is_named(
+    make_folder: MakeFolder,
+) -> None:
+    predict = server_predictor(StubClient())  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"^b/gif\.jpg"):
+        predict(Path("b/gif.jpg"))
+    pairs = find_pairs(make_folder(), "validation")
+    with pytest.raises(DataError, match=f"^{pairs[0].image}: "):
+        score(predict, pairs)

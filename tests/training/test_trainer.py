@@ -13,7 +13,6 @@ from PIL import Image
 from torch import nn
 
 from pem_training import trainer as trainer_module
-from pem_training.charts import running_mean, write_curve
 from pem_training.loop import start_or_resume
 from pem_training.optimizer import (
     FINAL_RATE,
@@ -25,6 +24,7 @@ from pem_training.optimizer import (
 from pem_training.run_log import RunLog, side_by_side
 from pem_training.settings import Settings, SettingsError
 from pem_training.trainer import Trainer, read_checkpoint, write_checkpoint
+from pem_training.training_charts import running_mean, write_curve
 from pemseg import Pem, load_network
 
 MakeTrainer = Callable[..., Trainer]
@@ -262,6 +262,14 @@ def test_the_log_drops_what_comes_after_the_checkpoint(tmp_path: Path) -> None:
         run_log.add(3, {"loss": 1.0})
     assert history.read_text() == whole
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_what_is_not_finite_is_null_in_the_history(tmp_path: Path) -> None:
+    with RunLog(tmp_path, 0) as run_log:
+        run_log.add(1, {"miou": math.nan, "loss": math.inf, "rate": 0.5})
+    (line,) = (tmp_path / "history.jsonl").read_text().splitlines()
+    assert line == '{"step": 1, "miou": null, "loss": null, "rate": 0.5}'
+    write_curve(tmp_path / "curve.png", tmp_path / "history.jsonl")
 
 
 def test_the_curve_is_drawn_from_any_history(tmp_path: Path) -> None:

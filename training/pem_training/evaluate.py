@@ -17,10 +17,10 @@ from pathlib import Path
 
 from pem_client import PemError
 from pem_server.console import log
-from pem_training.charts import write_chart
 from pem_training.predictors import ModelError, open_predictor
 from pem_training.report import as_json, format_table
 from pem_training.score import score
+from pem_training.training_charts import write_chart
 from pemexport.repository_steps import ImageError
 from pemexport.segmentation_scores import Scores, find_pairs
 from pemseg import CheckpointError

@@ -14,7 +14,6 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from pem_server.console import log
 from pem_training.batches import Batches, Samples, Steps, load_batches
-from pem_training.charts import write_curve
 from pem_training.dataset import progress_bar, read_image
 from pem_training.distributed import World, all_reduce_sum, any_process
 from pem_training.inputs import Inputs
@@ -23,6 +22,7 @@ from pem_training.run_log import RunLog, side_by_side
 from pem_training.score import read_truth, score
 from pem_training.settings import Settings, SettingsError
 from pem_training.trainer import Trainer, read_checkpoint, write_checkpoint
+from pem_training.training_charts import write_curve
 from pemexport.segmentation_scores import Pair, Scores, no_counts
 from pemseg import Pem
 

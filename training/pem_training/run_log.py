@@ -5,6 +5,7 @@ drops what was written after its checkpoint, and writes the same again.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -33,8 +34,9 @@ class RunLog:
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=steps_done + 1)
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Numbers that belong to `step`: losses, rates, scores."""
-        self._history.write(json.dumps({"step": step, **values}) + "\n")
+        """Numbers that belong to `step`: losses, rates, scores. What is not finite becomes null."""
+        finite = {k: value if math.isfinite(value) else None for k, value in values.items()}
+        self._history.write(json.dumps({"step": step, **finite}) + "\n")
         self._history.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)

@@ -76,7 +76,7 @@ def running_mean(series: NDArray[np.float64], window: int) -> NDArray[np.float64
     return np.stack([steps[window - 1 :], means])
 
 
-def _series(lines: list[dict[str, float]], name: str) -> NDArray[np.float64]:
-    """Steps and values (2, N) of the lines that hold `name`."""
-    points = [(line["step"], line[name]) for line in lines if name in line]
+def _series(lines: list[dict[str, float | None]], name: str) -> NDArray[np.float64]:
+    """Steps and values (2, N) of the lines that hold a number of this name."""
+    points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
     return np.array(points, np.float64).reshape(-1, 2).T
