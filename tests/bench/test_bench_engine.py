@@ -67,9 +67,7 @@ def test_every_backend_is_measured_at_every_batch(
     assert content["agreement_with_onnx_runtime"]["Another"]["class_ids"] == 0
     assert content["agreement_with_onnx_runtime"][REFERENCE]["masks"] == 1
     assert content["not_run"] == [{"name": "A third", "reason": "needs a TPU"}]
-    assert set(content["t4"]["roofline"]) == {"1", "3", "8"}
     assert content["peaks_gflop_per_second"] == {}  # none of these is served
-    assert (output / "engine.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_served_backend_is_compared_with_the_naive_graph_and_the_peak(
@@ -111,7 +109,6 @@ def test_the_roofline_alone_measures_nothing(
         (["--only", "a third"], "A third needs a TPU"),
         (["--only", "npu"], "npu"),
         (["--rounds", "0"], "rounds"),
-        (["--graph", "absent.onnx"], "absent.onnx"),
         (["--image", "absent.jpg"], "absent.jpg"),
         (["--graph", __file__], "ONNX"),
     ],
@@ -136,5 +133,3 @@ def test_the_machine_is_described() -> None:
     assert found["load"] >= 0
     assert "3.5" in str(machine.busy_warning(MACHINE | {"load": 3.5}))
     assert machine.busy_warning(MACHINE | {"load": 0.1}) is None
-    gpu = "T4, 15360 MiB, 550.1"
-    assert machine.machine_line(found | {"gpus": [gpu]}).count(gpu) == 1

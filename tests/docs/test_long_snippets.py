@@ -78,7 +78,7 @@ def test_the_network_is_measured(folder: Path, run: Run) -> None:
     assert "images" in run("./run bench engine --roofline", "--output roofline")
     short = "--batches 1 --rounds 1 --turn-seconds 0.1 --only openvino --output measured"
     assert "OpenVINO" in run("./run bench engine", short)
-    for file in ("roofline/roofline.json", "measured/engine.png"):
+    for file in ("roofline/roofline.json", "measured/engine.json"):
         assert (folder / file).is_file()
 
 
