@@ -95,7 +95,8 @@ def late_growth(samples: Sequence[Sample]) -> float:
     late = [sample for sample in samples if sample.seconds >= half]
     if len(late) < 2:
         return 0.0
-    return float(half * np.polyfit(*zip(*late, strict=True), 1)[0])
+    seconds, megabytes = np.array(late).T
+    return float(half * np.polyfit(seconds, megabytes, 1)[0])
 
 
 @contextmanager

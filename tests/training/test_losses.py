@@ -1,4 +1,4 @@
-"""The losses: against a second computation of everything, from the formulas, in plain NumPy.
+"""Points, assignment and losses: against a second computation from the formulas, in plain NumPy.
 
 The second computation shares nothing with the first but the order in which random points are drawn.
 """
@@ -13,11 +13,12 @@ import torch
 from pem_training.losses import (
     Points,
     Target,
-    make_target,
     make_targets,
     pem_losses,
     total_loss,
 )
+from pem_training.matcher import cost_matrix, hungarian_match
+from pem_training.point_sampling import point_sample, uncertain_points
 from pemseg import Prediction
 
 POINTS = Points(count=40, oversample=3.0, importance=0.75)
@@ -75,12 +76,14 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-def entropy(x: np.ndarray, t: np.ndarray) -> float:
-    return float(np.mean(-t * np.log(sigmoid(x)) - (1 - t) * np.log(1 - sigmoid(x))))
+def entropy(x: np.ndarray, t: np.ndarray, w: np.ndarray | None = None) -> float:
+    losses = -t * np.log(sigmoid(x)) - (1 - t) * np.log(1 - sigmoid(x))
+    return float(np.average(losses, weights=w))
 
 
-def dice(x: np.ndarray, t: np.ndarray) -> float:
-    return float(1 - (2 * (sigmoid(x) * t).sum() + 1) / (sigmoid(x).sum() + t.sum() + 1))
+def dice(x: np.ndarray, t: np.ndarray, w: np.ndarray | float = 1) -> float:
+    p, w = sigmoid(x), w * np.ones_like(x)
+    return float(1 - (2 * (p * t * w).sum() + 1) / (((p + t) * w).sum() + 1))
 
 
 def losses_by_hand(prediction: Prediction, labels: np.ndarray) -> dict[str, float]:
@@ -142,7 +145,7 @@ def hard_points(masks: list[np.ndarray], source: torch.Generator) -> list[np.nda
     return chosen
 
 
-# What must hold.
+# The losses.
 
 
 def test_all_losses_of_all_outputs_are_those_of_the_formulas() -> None:
@@ -159,7 +162,6 @@ def test_the_total_weighs_classes_by_2_and_masks_by_5_on_every_output() -> None:
     losses = losses_of(make_prediction(seed=2, batch=2), make_targets(make_labels()))
     weights = {"ce": 2, "dice": 5, "mask": 5}
     expected = sum(weights[name.split("_")[1]] * float(value) for name, value in losses.items())
-    assert len(losses) == 9
     assert float(total_loss(losses)) == pytest.approx(expected, rel=1e-12)
 
 
@@ -213,47 +215,14 @@ def test_unlabelled_pixels_are_outside_all_masks_or_left_out(
     assert (float(before["loss_dice"]) != float(after["loss_dice"])) == changes
 
 
-def test_the_default_for_unlabelled_pixels_is_the_originals() -> None:
-    target = make_target(make_labels()[0])
-    assert target.valid is None
-    assert target.labels.tolist() == [0, 2, 3]
-    labels = make_labels()[0]
-    assert torch.equal(target.masks.sum(0), (labels > 0).long())  # unlabelled: in no mask
-
-
-@pytest.mark.parametrize("order", list(itertools.permutations(range(3)))[1:])
-def test_the_order_of_targets_changes_nothing(order: tuple[int, ...]) -> None:
-    prediction, targets = make_prediction(seed=6, batch=2), make_targets(make_labels())
-    turned = Target(targets[0].labels[list(order)], targets[0].masks[list(order)])
-    before, after = losses_of(prediction, targets), losses_of(prediction, [turned, targets[1]])
-    for name, value in before.items():
-        assert float(after[name]) == pytest.approx(float(value), rel=1e-12), name
-
-
-def test_the_order_of_images_changes_nothing() -> None:
-    prediction, targets = make_prediction(seed=7, batch=2, earlier=0), make_targets(make_labels())
+def test_the_order_of_targets_and_of_images_changes_nothing() -> None:
+    prediction, targets = make_prediction(seed=6, batch=2, earlier=0), make_targets(make_labels())
+    turned = Target(targets[0].labels[[2, 0, 1]], targets[0].masks[[2, 0, 1]])
     flipped = Prediction(prediction.logits.flip(0), prediction.masks.flip(0))
     before = losses_of(prediction, targets)
-    after = pem_losses(flipped, targets[::-1], generators(2)[::-1], POINTS)
+    after = pem_losses(flipped, [targets[1], turned], generators(2)[::-1], POINTS)
     for name, value in before.items():
         assert float(after[name]) == pytest.approx(float(value), rel=1e-12), name
-
-
-def test_perfect_masks_cost_next_to_nothing_and_wrong_ones_a_lot() -> None:
-    labels = make_labels()[:1]
-    targets = make_targets(labels)
-    present = len(targets[0].labels)
-    logits = torch.full((1, QUERIES, CLASSES + 1), -20.0)
-    logits[0, :present, targets[0].labels] = torch.diag(torch.full((present,), 40.0)) - 20
-    logits[0, present:, CLASSES] = 20
-    masks = torch.full((1, QUERIES, 16, 24), -30.0)
-    masks[0, :present][targets[0].masks] = 30
-    perfect = losses_of(Prediction(logits, masks), targets)
-    assert float(perfect["loss_ce"]) < 1e-6
-    assert float(perfect["loss_dice"]) < 0.3  # not 0: points between two pixels see both
-    wrong = losses_of(Prediction(logits, -masks), targets)
-    assert float(wrong["loss_dice"]) > 2 * float(perfect["loss_dice"])
-    assert float(wrong["loss_mask"]) > 10
 
 
 def test_half_precision_is_added_up_in_float32() -> None:
@@ -261,3 +230,103 @@ def test_half_precision_is_added_up_in_float32() -> None:
     low = Prediction(prediction.logits.bfloat16(), prediction.masks.bfloat16())
     losses = losses_of(low, make_targets(make_labels()))
     assert {value.dtype for value in losses.values()} == {torch.float32}
+
+
+# Points.
+
+
+@pytest.fixture(params=["fast", "deterministic"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = request.param == "deterministic"
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: chosen)
+
+
+@pytest.mark.usefixtures("way")
+def test_maps_are_read_as_by_hand() -> None:
+    random = np.random.default_rng(0)
+    maps, points = random.normal(size=(2, 3, 5, 7)), random.random(size=(2, 11, 2))
+    points[0, :3] = (0, 0), (1, 1), (0.5, 1 / 5)  # corners, and between two centres
+    sampled = point_sample(torch.from_numpy(maps), torch.from_numpy(points)).numpy()
+    expected = [
+        [read_all(plane, places) for plane in planes]
+        for planes, places in zip(maps, points, strict=True)
+    ]
+    np.testing.assert_allclose(sampled, expected, atol=1e-12)
+
+
+@pytest.mark.usefixtures("way")
+def test_the_gradient_of_reading_is_that_of_finite_differences() -> None:
+    maps = torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True)
+    points = torch.rand(1, 9, 2, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda values: point_sample(values, points), (maps,))
+
+
+@pytest.mark.usefixtures("way")
+def test_no_maps_are_read_as_nothing() -> None:
+    assert point_sample(torch.zeros(0, 1, 4, 4), torch.zeros(0, 5, 2)).shape == (0, 1, 5)
+
+
+def test_uncertain_points_gather_where_the_logit_is_zero() -> None:
+    columns = torch.linspace(-4, 4, 64)  # zero in the middle of the image
+    logits = columns.expand(1, 64, 64)
+    points = uncertain_points(logits, 400, 3.0, 0.75, torch.Generator().manual_seed(0))
+    assert points.shape == (1, 400, 2)
+    distance = (points[0, :, 0] - 0.5).abs()
+    # 300 of 1,200 candidates: the quarter nearest to the middle, at most 1/8 away from it, and a
+    # few at the very border, where maps fall off to zero.
+    assert distance[:300].quantile(0.95) == pytest.approx(0.125, abs=0.02)
+    assert distance[300:].max() > 0.45  # the rest is anywhere
+
+
+def test_points_that_do_not_count_are_not_chosen_for_their_uncertainty() -> None:
+    valid = torch.zeros(32, 32, dtype=torch.bool)
+    valid[:, 16:] = True  # the right half; the left one is perfectly uncertain
+    logits = torch.where(torch.arange(8) < 4, 0.0, 3.0).expand(1, 8, 8)
+    generator = torch.Generator().manual_seed(0)
+    points = uncertain_points(logits, 100, 3.0, 0.75, generator, valid)
+    assert (points[0, :75, 0] >= 0.5).all()
+
+
+# The assignment.
+
+
+def make_case(seed: int, queries: int, objects: int) -> tuple[torch.Tensor, ...]:
+    """Logits, masks at 6 points, class ids, their masks and the points' weights."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(queries, CLASSES + 1, generator=generator, dtype=torch.float64)
+    masks = torch.randn(queries, 6, generator=generator, dtype=torch.float64) * 3
+    ids = torch.randperm(CLASSES, generator=generator)[:objects]
+    target = torch.rand(objects, 6, generator=generator, dtype=torch.float64)
+    return logits, masks, ids, target, torch.tensor([1, 0, 0.5, 1, 1, 1], dtype=torch.float64)
+
+
+def test_every_pairs_cost_is_that_of_the_formula() -> None:
+    logits, masks, ids, target, weights = (x.numpy() for x in make_case(0, queries=5, objects=3))
+    costs = cost_matrix(*make_case(0, queries=5, objects=3))
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    for q, n in itertools.product(range(5), range(3)):
+        pair = masks[q], target[n], weights
+        by_hand = -2 * shares[q, ids[n]] + 5 * entropy(*pair) + 5 * dice(*pair)
+        assert float(costs[q, n]) == pytest.approx(by_hand, abs=1e-12)
+
+
+@pytest.mark.parametrize(("queries", "objects"), [(5, 3), (4, 4), (2, 4), (6, 1)])
+def test_no_other_assignment_is_cheaper(queries: int, objects: int) -> None:
+    case = make_case(1, queries, objects)
+    costs = cost_matrix(*case).numpy()
+    chosen_queries, chosen_objects = (index.numpy() for index in hungarian_match(*case))
+    count = min(queries, objects)
+    assert len(set(chosen_queries)) == len(set(chosen_objects)) == count
+    cheapest = min(
+        sum(costs[q, n] for q, n in zip(some_queries, some_objects, strict=True))
+        for some_queries in itertools.combinations(range(queries), count)
+        for some_objects in itertools.permutations(range(objects), count)
+    )
+    assert costs[chosen_queries, chosen_objects].sum() == pytest.approx(cheapest, abs=1e-12)
+
+
+def test_an_output_that_is_no_number_is_refused() -> None:
+    logits, masks, *rest = make_case(0, queries=3, objects=2)
+    masks[1, 2] = torch.nan
+    with pytest.raises(FloatingPointError, match="must be finite"):
+        hungarian_match(logits, masks, *rest)
