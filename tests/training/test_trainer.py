@@ -1,6 +1,5 @@
 """One step, its optimizer, and the files of a run."""
 
-import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -79,7 +78,6 @@ def test_the_rate_falls_along_half_a_cosine() -> None:
     assert rates[0] == 4e-4
     assert rates[50] == pytest.approx((4e-4 + FINAL_RATE) / 2)
     assert rates[25] == pytest.approx(FINAL_RATE + (4e-4 - FINAL_RATE) * (1 + math.sqrt(0.5)) / 2)
-    assert all(later < earlier for earlier, later in itertools.pairwise(rates))
     assert FINAL_RATE < rates[99] < 2e-6
 
 
@@ -109,11 +107,6 @@ def test_a_step_reports_every_loss_and_changes_every_weight(make_trainer: MakeTr
     after = trainer.network.state_dict()
     unchanged = {key for key, value in before.items() if torch.equal(value, after[key])}
     assert not unchanged
-
-
-def test_the_same_step_has_the_same_result(make_trainer: MakeTrainer) -> None:
-    first, again, other = make_trainer(), make_trainer(), make_trainer(seed=1)
-    assert first.step(*a_batch()) == again.step(*a_batch()) != other.step(*a_batch())
 
 
 def test_the_gradient_is_clipped_to_the_given_norm(make_trainer: MakeTrainer) -> None:
