@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from pem_training.dataset import find_inputs
 from pem_training.distributed import World
-from pem_training.inputs import find_inputs
 from pem_training.loop import run
 from pem_training.predict import served_labels
 from pem_training.predictors import checkpoint_predictor, open_predictor

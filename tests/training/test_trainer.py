@@ -20,10 +20,9 @@ from pem_training.optimizer import (
     make_optimizer,
     update_ema,
 )
-from pem_training.run_log import RunLog, side_by_side
+from pem_training.run_log import RunLog, running_mean, side_by_side, write_curve
 from pem_training.settings import Settings, SettingsError
 from pem_training.trainer import Trainer, read_checkpoint, write_checkpoint
-from pem_training.training_charts import running_mean, write_curve
 from pemseg import Pem, load_network
 
 MakeTrainer = Callable[..., Trainer]

@@ -14,15 +14,13 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from pem_server.console import log
 from pem_training.batches import Batches, Samples, Steps, load_batches
-from pem_training.dataset import progress_bar, read_image
+from pem_training.dataset import Inputs, progress_bar, read_image
 from pem_training.distributed import World, all_reduce_sum, any_process
-from pem_training.inputs import Inputs
 from pem_training.predict import served_labels
-from pem_training.run_log import RunLog, side_by_side
+from pem_training.run_log import RunLog, side_by_side, write_curve
 from pem_training.score import read_truth, score
 from pem_training.settings import Settings, SettingsError
 from pem_training.trainer import Trainer, read_checkpoint, write_checkpoint
-from pem_training.training_charts import write_curve
 from pemexport.segmentation_scores import Pair, Scores, no_counts
 from pemseg import Pem
 

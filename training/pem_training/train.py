@@ -20,13 +20,13 @@ import torch
 
 from pem_server.console import accept_old_options, log
 from pem_training.backbone_weights import load_backbone
+from pem_training.dataset import find_inputs
 from pem_training.distributed import (
     World,
     destroy_process_group,
     environment_world,
     init_process_group,
 )
-from pem_training.inputs import find_inputs
 from pem_training.loop import Interrupted, run
 from pem_training.settings import Settings, SettingsError
 from pemexport.repository_steps import ImageError
