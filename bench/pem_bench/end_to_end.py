@@ -79,12 +79,10 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     require_positive(options.rounds, options.turn_seconds, options.peer_workers, *options.in_flight)
-    machine = describe_machine()
     with tempfile.TemporaryDirectory(prefix="pem-bench-") as scratch:
         known = launchers(Path(scratch), options.peer_workers, options.peer_threads)
         chosen = [known[name] for name in options.only or known]
         content = compare_systems(chosen, options.in_flight, options)
-    content = {"machine": machine, **content}
     publish(options.output, "end-to-end", content, end_to_end_text(content))
 
 
@@ -96,10 +94,11 @@ def require_positive(*numbers: float) -> None:
 def compare_systems(
     chosen: Sequence[Launcher], in_flight: Sequence[int], options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Settings, systems and rows of a report."""
-    image = options.image.read_bytes()
+    """Machine, settings, systems and rows of a report."""
+    machine, image = describe_machine(), options.image.read_bytes()
     measured = measure_all(chosen, image, in_flight, options)
     return {
+        "machine": machine,
         "packages": {name: installed(name) for name in PEER_PACKAGES},
         "settings": {
             "image": options.image.name,
