@@ -1,7 +1,6 @@
 """Rendered manifests, and the scripts of deploy/ as modules."""
 
 import functools
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -16,12 +15,7 @@ import yaml
 Documents = list[dict[str, Any]]
 OVERLAYS = ("gke-t4", "eks-t4", "aks-t4", "onprem-t4", "cpu")
 # What an overlay may choose instead, or in addition.
-COMBINATIONS = (
-    ("t4", "hpa"),
-    ("t4", "keda", "headroom"),
-    ("t4", "engine-image", "keda"),
-    ("t4", "scale-to-zero"),
-)
+COMBINATIONS = ("t4+hpa", "t4+keda+headroom", "t4+engine-image+keda", "t4+scale-to-zero")
 
 
 @pytest.fixture(scope="session")
@@ -37,19 +31,10 @@ def _rules_can_be_imported() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def script(deploy: Path) -> Callable[[str], ModuleType]:
+@pytest.fixture
+def script(deploy: Path, load_source: Callable[[Path], ModuleType]) -> Callable[[str], ModuleType]:
     """Load a script of deploy/ by its path there."""
-
-    def load(path: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(Path(path).stem, deploy / path)
-        assert spec
-        assert spec.loader
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
+    return lambda path: load_source(deploy / path)
 
 
 @pytest.fixture(scope="session")
@@ -69,29 +54,23 @@ def render(deploy: Path) -> Callable[[Path], Documents]:
     return lambda folder: [document for document in yaml.safe_load_all(text(folder)) if document]
 
 
-@pytest.fixture(params=OVERLAYS)
-def overlay(
-    request: pytest.FixtureRequest, deploy: Path, render: Callable[[Path], Documents]
-) -> Documents:
-    """The manifests of each overlay."""
-    return render(deploy / "overlays" / request.param)
-
-
-@pytest.fixture(params=COMBINATIONS, ids="+".join)
-def combination(
+@pytest.fixture(params=[*OVERLAYS, *COMBINATIONS])
+def manifests(
     request: pytest.FixtureRequest,
     deploy: Path,
     tmp_path: Path,
     render: Callable[[Path], Documents],
 ) -> Documents:
-    """The manifests of an overlay of one's own, with other components."""
+    """The manifests of each overlay, and of one of one's own with other components."""
+    if request.param in OVERLAYS:
+        return render(deploy / "overlays" / request.param)
     overlay = tmp_path.resolve() / "overlay"
     overlay.mkdir()
     near = os.path.relpath(deploy, overlay)
     shutil.copy(deploy / "overlays" / "gke-t4" / "nodes.yaml", overlay)
     kustomization = {
         "resources": [f"{near}/base"],
-        "components": [f"{near}/components/{name}" for name in request.param],
+        "components": [f"{near}/components/{name}" for name in request.param.split("+")],
         "patches": [
             {"path": "nodes.yaml", "target": {"kind": "Deployment", "name": "pem-server"}},
             {"path": "nodes.yaml", "target": {"kind": "Job"}},

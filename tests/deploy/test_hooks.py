@@ -24,43 +24,28 @@ nv_inference_pending_request_count{model="pem_preprocess",version="1"} 1e0
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def drain(script: Callable[[str], ModuleType]) -> ModuleType:
     return script("hooks/drain.py")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def alive(script: Callable[[str], ModuleType]) -> ModuleType:
     return script("hooks/alive.py")
-
-
-class Clock:
-    """A clock that sleeping advances."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def run_drain(
     drain: ModuleType, page_at: Callable[[float], str], settle: float = 8.0, cap: float = 45.0
 ) -> tuple[str, float]:
     """How a drain ends and after how long, when the metrics at second t are page_at(t)."""
-    clock = Clock()
-    ended = drain.drain(
-        lambda: page_at(clock.now - 100),
-        settle_s=settle,
-        idle_s=2.0,
-        cap_s=cap,
-        clock=clock,
-        sleep=clock.sleep,
-    )
-    return ended, clock.now - 100
+    now = [0.0]  # sleeping advances it
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    times = {"settle_s": settle, "idle_s": 2.0, "cap_s": cap}
+    ended = drain.drain(lambda: page_at(now[0]), **times, clock=lambda: now[0], sleep=sleep)
+    return ended, now[0]
 
 
 @pytest.mark.parametrize(("page", "found"), [("", (0, 0)), (PAGE % (5, 7), (8, 10))])
@@ -70,39 +55,35 @@ def test_work_is_what_waits_and_what_was_done(
     assert drain.work(page) == found
 
 
-def test_an_idle_server_is_drained_after_settling_and_the_idle_time(drain: ModuleType) -> None:
-    assert run_drain(drain, lambda now: "") == ("idle", 10.0)
+def gone(now: float) -> str:
+    raise ConnectionRefusedError
 
 
-def test_a_drain_waits_while_requests_end(drain: ModuleType) -> None:
-    page = "nv_inference_request_success{} %d\n"
-    ended, after = run_drain(drain, lambda now: page % min(now, 20))
-    assert ended == "idle"
-    assert 22 <= after <= 23
-
-
-def test_a_drain_waits_while_requests_wait(drain: ModuleType) -> None:
-    page = "nv_inference_pending_request_count{} %d\n"
-    ended, after = run_drain(drain, lambda now: page % (now < 30))
-    assert ended == "idle"
-    assert 31.5 <= after <= 33
-
-
-def test_a_drain_gives_up_at_its_cap(drain: ModuleType) -> None:
-    ended, after = run_drain(drain, lambda now: f"nv_inference_exec_count{{}} {now}\n")
-    assert ended == "still busy"
-    assert 45 <= after <= 45.5
-
-
-def test_a_cap_below_the_settling_time_wins(drain: ModuleType) -> None:
-    assert run_drain(drain, lambda now: "", settle=8, cap=3) == ("still busy", 3.0)
-
-
-def test_a_server_that_is_gone_is_drained(drain: ModuleType) -> None:
-    def page(now: float) -> str:
-        raise ConnectionRefusedError
-
-    assert run_drain(drain, page) == ("gone", 8.0)
+@pytest.mark.parametrize(
+    ("page_at", "options", "ended", "earliest", "latest"),
+    [
+        (lambda now: "", {}, "idle", 10, 10),  # after settling and the idle time
+        (lambda now: f"nv_inference_request_success{{}} {min(now, 20)}\n", {}, "idle", 22, 23),
+        (
+            lambda now: f"nv_inference_pending_request_count{{}} {int(now < 30)}\n",
+            *({}, "idle", 31.5, 33),
+        ),
+        (lambda now: f"nv_inference_exec_count{{}} {now}\n", {}, "still busy", 45, 45.5),
+        (lambda now: "", {"settle": 8, "cap": 3}, "still busy", 3, 3),
+        (gone, {}, "gone", 8, 8),
+    ],
+)
+def test_a_drain_lasts_until_the_server_is_idle_or_gone_but_no_longer_than_its_cap(
+    page_at: Callable[[float], str],
+    options: dict[str, float],
+    ended: str,
+    earliest: float,
+    latest: float,
+    drain: ModuleType,
+) -> None:
+    found, after = run_drain(drain, page_at, **options)
+    assert found == ended
+    assert earliest <= after <= latest
 
 
 @contextmanager
@@ -113,21 +94,16 @@ def answering(status: int, body: bytes) -> Iterator[str]:
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def body_with(data: str) -> bytes:
@@ -161,7 +137,7 @@ def test_the_probe_looks_into_the_answer(
     assert ("restart it" in capsys.readouterr().err) is not is_alive
 
 
-def test_the_probe_says_that_nobody_listens(
+def test_the_probe_fails_where_nobody_listens(
     alive: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with answering(200, b"") as url:

@@ -20,12 +20,8 @@ def problems(documents: Documents) -> list[str]:
     return rules.problems(documents)
 
 
-def test_every_overlay_keeps_every_rule(overlay: Documents) -> None:
-    assert problems(overlay) == []
-
-
-def test_the_other_components_keep_every_rule(combination: Documents) -> None:
-    assert problems(combination) == []
+def test_overlays_and_components_keep_every_rule(manifests: Documents) -> None:
+    assert problems(manifests) == []
 
 
 def test_the_checker_reads_standard_input(gke: Documents, deploy: Path) -> None:

@@ -42,7 +42,7 @@ def test_the_cluster_has_the_rules_that_promtool_tests(
     assert written == made, "run python deploy/make_prometheus_rule.py"
 
 
-def test_the_autoscaler_asks_for_a_recorded_rule(deploy: Path) -> None:
+def test_the_autoscaler_queries_a_recorded_rule(deploy: Path) -> None:
     rules = yaml.safe_load((deploy / "monitoring" / "rules.yml").read_text())
     recorded = {rule.get("record") for group in rules["groups"] for rule in group["rules"]}
     scaler = yaml.safe_load((deploy / "components/keda/scaled-object.yaml").read_text())
@@ -90,9 +90,9 @@ def test_the_engine_is_built_by_one_command_everywhere(
 
 
 def test_every_image_that_manifests_pull_is_a_stage_or_the_balancer_of_compose(
-    root: Path, overlay: Documents, dockerfile_stages: Stages
+    root: Path, manifests: Documents, dockerfile_stages: Stages
 ) -> None:
-    text = json.dumps(overlay)
+    text = json.dumps(manifests)
     own = set(re.findall(r'"image": "registry\.example\.com/pem/([a-z0-9-]+):', text))
     others = set(re.findall(r'"image": "(?!registry)([^"]+)"', text))
     assert own
