@@ -1,6 +1,6 @@
 """The deployment's parts in operation: real servers behind the real HAProxy, hooks against them.
 
-The network is a stand-in of fixed cost. Servers and HAProxy have addresses of the loopback net.
+The network is a stub of fixed cost. Servers and HAProxy have addresses of the loopback net.
 """
 
 import contextlib
@@ -16,12 +16,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 import tritonclient.grpc as grpcclient
+from polling import poll
 from tritonclient.utils import InferenceServerException
 
 from pem_client import Client
@@ -34,31 +36,31 @@ NAME = "servers.test."
 SUCCESS = re.compile(r'nv_inference_request_success\{model="fai-pem-m-ade".*\} (\d+)')
 
 
-class Names:
+class Names(threading.Thread):
     """A DNS server on loopback that knows one name; `addresses` may change at any time."""
 
     def __init__(self) -> None:
+        super().__init__(daemon=True)
         self.addresses = list(ADDRESSES)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
-        self._thread = threading.Thread(target=self._answer, daemon=True)
-        self._thread.start()
 
     def close(self) -> None:
         """Stop answering."""
         self._socket.sendto(b"", ("127.0.0.1", self.port))
-        self._thread.join()
+        self.join()
         self._socket.close()
 
-    def _answer(self) -> None:
+    def run(self) -> None:
+        """Answer until an empty question comes."""
         while True:
             question, sender = self._socket.recvfrom(512)
             if not question:
                 return
             end = question.index(b"\0", 12) + 5  # name, then type and class
-            asks_for_ipv4 = question[end - 4 : end - 2] == b"\0\1"
-            addresses = self.addresses if asks_for_ipv4 else []
+            is_for_ipv4 = question[end - 4 : end - 2] == b"\0\1"
+            addresses = self.addresses if is_for_ipv4 else []
             head = question[:2] + struct.pack(">HHHHH", 0x8580, 1, len(addresses), 0, 0)
             records = (
                 b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 1, 4) + socket.inet_aton(address)
@@ -83,12 +85,9 @@ def servers(repository: Path) -> Iterator[list[TritonServer]]:
         for address in ADDRESSES:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(local_server, "LOOPBACK", address)
+                ports = {"http_port": http_port, "grpc_port": grpc_port}
                 server = TritonServer(
-                    repository,
-                    http_port=http_port,
-                    grpc_port=grpc_port,
-                    metrics_port=metrics_port,
-                    exit_timeout_s=1,
+                    repository, **ports, metrics_port=metrics_port, exit_timeout_s=1
                 )
                 stack.enter_context(server)
                 server.wait_until_ready()
@@ -125,6 +124,7 @@ def haproxy(
 def names() -> Iterator[Names]:
     """Who the servers are."""
     names = Names()
+    names.start()
     yield names
     names.close()
 
@@ -142,16 +142,8 @@ def balancer(
         "PEM_GRPC": str(servers[0].grpc_port),
     }
     with haproxy(deploy, tmp_path, address, names.port, settings):
-        wait_for(lambda: servers_up(address) == 2)
+        assert poll(lambda: servers_up(address) == 2, pause_s=0.1)
         yield address
-
-
-def wait_for(condition: Callable[[], bool], patience_s: float = 60.0) -> None:
-    """Return when it holds."""
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 def servers_up(address: str) -> int:
@@ -191,11 +183,11 @@ def run_hook(deploy: Path, name: str, *arguments: str) -> subprocess.CompletedPr
 
 
 @contextlib.contextmanager
-def asking(url: str, street: bytes) -> Iterator[None]:
-    """Ask one image after the other for as long as the block; every one must be answered."""
+def requests(url: str, street: bytes) -> Iterator[None]:
+    """Send one image after the other during the block; every one must be answered."""
     stop = threading.Event()
 
-    def ask() -> int:
+    def send() -> int:
         answers = 0
         with Client(url) as client:
             while not stop.is_set():
@@ -204,7 +196,7 @@ def asking(url: str, street: bytes) -> Iterator[None]:
         return answers
 
     with ThreadPoolExecutor() as pool:
-        answers = [pool.submit(ask) for _ in range(3)]
+        answers = [pool.submit(send) for _ in range(3)]
         try:
             yield
         finally:
@@ -232,12 +224,12 @@ def test_one_grpc_channel_is_spread_and_follows_the_name(
     street = (root / "docs" / "street.jpg").read_bytes()
     with Client(f"grpc://{balancer}:8001") as client:
         assert min(shares(20)) >= 9
-        with asking(f"grpc://{balancer}:8001", street):
+        with requests(f"grpc://{balancer}:8001", street):
             names.addresses.remove(ADDRESSES[0])  # as when its pod is about to end
-            wait_for(lambda: servers_up(balancer) == 1)
+            assert poll(lambda: servers_up(balancer) == 1, pause_s=0.1)
         assert shares(6) == [0, 6]
         names.addresses.append(ADDRESSES[0])
-        wait_for(lambda: servers_up(balancer) == 2)
+        assert poll(lambda: servers_up(balancer) == 2, pause_s=0.1)
         assert min(shares(10)) >= 4
 
 
@@ -262,29 +254,22 @@ def test_the_gate_lets_images_and_metrics_through(
         "PEM_METRICS": str(server.metrics_port),
     }
     with haproxy(deploy, tmp_path, address, 9, settings):
-        wait_for(lambda: servers_up(address) == 1)
+        assert poll(lambda: servers_up(address) == 1, pause_s=0.1)
         assert run_hook(deploy, "alive.py", f"--url=http://{address}:8000").returncode == 0
         assert "nv_inference_count" in get(f"http://{address}:8002/metrics")[1]
         assert get(f"http://{address}:8002/v2/models/fai-pem-m-ade/ready")[0] == 404
 
 
-def test_the_drain_returns_when_the_server_is_idle(
-    servers: list[TritonServer], deploy: Path
-) -> None:
-    metrics = f"--metrics=http://{ADDRESSES[1]}:{servers[1].metrics_port}/metrics"
-    done = run_hook(deploy, "drain.py", metrics, "--settle=0.5", "--idle=1")
-    assert done.returncode == 0
-    assert done.stderr.startswith("idle after ")
-
-
-def test_the_drain_waits_for_a_busy_server_up_to_its_cap(
+def test_the_drain_waits_for_a_busy_server_up_to_its_cap_and_returns_at_an_idle_one(
     servers: list[TritonServer], deploy: Path, root: Path
 ) -> None:
     street = (root / "docs" / "street.jpg").read_bytes()
-    with asking(f"grpc://{ADDRESSES[1]}:{servers[1].grpc_port}", street):
-        metrics = f"--metrics=http://{ADDRESSES[1]}:{servers[1].metrics_port}/metrics"
-        done = run_hook(deploy, "drain.py", metrics, "--settle=0.5", "--idle=2", "--cap=4")
-    assert done.stderr.startswith("still busy after 4.")
+    metrics = f"--metrics=http://{ADDRESSES[1]}:{servers[1].metrics_port}/metrics"
+    with requests(f"grpc://{ADDRESSES[1]}:{servers[1].grpc_port}", street):
+        busy = run_hook(deploy, "drain.py", metrics, "--settle=0.5", "--idle=2", "--cap=4")
+    assert busy.stderr.startswith("still busy after 4.")
+    idle = run_hook(deploy, "drain.py", metrics, "--settle=0.5", "--idle=1")
+    assert (idle.returncode, idle.stderr[:11]) == (0, "idle after ")
 
 
 def test_the_probe_notices_a_dead_python_step(repository: Path, deploy: Path) -> None:
@@ -302,16 +287,5 @@ def test_the_probe_notices_a_dead_python_step(repository: Path, deploy: Path) ->
 def process_of(server: TritonServer, model: str) -> int:
     """The process of a Python step, below this server's supervisor."""
     assert server._supervisor
-    for number in descendants(server._supervisor.pid):
-        with contextlib.suppress(FileNotFoundError):
-            if model.encode() in Path(f"/proc/{number}/cmdline").read_bytes():
-                return number
-    raise AssertionError(f"no process of {model}")
-
-
-def descendants(parent: int) -> Iterator[int]:
-    """All processes below one."""
-    for task in Path(f"/proc/{parent}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            yield int(child)
-            yield from descendants(int(child))
+    below = psutil.Process(server._supervisor.pid).children(recursive=True)
+    return next(process.pid for process in below if model in " ".join(process.cmdline()))

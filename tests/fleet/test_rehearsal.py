@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from pem_fleet import cli
@@ -27,7 +28,7 @@ needs_programs = pytest.mark.skipif(
     reason="haproxy, prometheus and kubectl must be installed for the test with real servers",
 )
 
-SHORT = (
+SHORT = [
     "--time-scale",
     "20",
     "--seconds",
@@ -38,30 +39,21 @@ SHORT = (
     "1.6",
     "--capacity",
     "6",
-)
-
-
+]
 AT_ONCE = Rules((Policy("Percent", 900, 15.0),), window_s=0.0)
 
 
-class FakePods:
-    """Servers that are ready at once."""
+class FakeCluster:
+    """Servers that are ready at once, and a Prometheus with one demand a query, then none."""
 
-    def __init__(self) -> None:
-        self.ready = 0
+    def __init__(self, *demands: float | None) -> None:
+        self.ready, self.demands = 0, list(demands)
 
     def resize(self, count: int) -> None:
         self.ready = count
 
     def count(self, *states: str) -> int:
         return self.ready if "ready" in states else 0
-
-
-class FakePrometheus:
-    """Answers each query with the next demand, then none."""
-
-    def __init__(self, *demands: float | None) -> None:
-        self.demands = list(demands)
 
     def value(self, query: str) -> float | None:
         assert query == "pem:demand_rps"
@@ -87,18 +79,17 @@ def test_the_loop_starts_the_least_servers_and_follows_the_demand(
     setup: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(live_loop, "probe_succeeds", lambda probe, port: True)
-    monkeypatch.setattr(live_loop, "_answers", lambda url: True)
+    monkeypatch.setattr(live_loop.target_server, "problem", lambda url: None)
     monkeypatch.setattr(live_loop.time, "sleep", lambda _: None)
-    pods = FakePods()
     # Unknown at first; then the start is over, and each sync has one answer or none.
-    loop = LiveLoop(setup, pods, FakePrometheus(None, 1.0, 12.0, None, 99.0, 1.0))
+    fake = FakeCluster(None, 1.0, 12.0, None, 99.0, 1.0)
+    loop = LiveLoop(setup, fake, fake)
     loop.start()
-    assert pods.ready == 1
+    assert fake.ready == 1
     for _ in range(4):
         loop.step()
     loop.finish()
     assert [sample.desired for sample in loop.samples] == [3, 3, 4, 1]
-    assert [sample.ready for sample in loop.samples] == [3, 3, 4, 1]
     assert loop.samples[1].demand is None
     assert "99.00/s" in capsys.readouterr().err
 
@@ -118,9 +109,8 @@ def test_the_report_has_the_verdict_the_numbers_and_a_plot(
 
 
 @needs_programs
-def test_the_setup_takes_its_numbers_from_the_manifests(root: Path) -> None:
-    options = cli._parser().parse_args(["fleet-test", *SHORT])
-    setup = read_setup(options)
+def test_the_setup_takes_its_numbers_from_the_manifests() -> None:
+    setup = read_setup(cli._parser().parse_args(["fleet-test", *SHORT]))
     assert setup.scaling.maximum == len(setup.slots) == 2
     assert setup.trigger.threshold == pytest.approx(0.65 * 6, rel=0.01)
     assert [seconds for seconds, _ in setup.plan.steps] == [15, 30, 55]
@@ -148,23 +138,19 @@ def start(scratch: Path, *options: str) -> subprocess.Popen[str]:
 
 def left(scratch: Path) -> list[str]:
     """Command lines of programs that still run, and what they left in the scratch folder."""
-    lines = []
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:  # it ended meanwhile
-            continue
-        if str(scratch) in line:
-            lines.append(line)
-    return lines + [path.name for path in scratch.iterdir() if path.name != "output"]
+    running = psutil.process_iter(["cmdline"])
+    lines = [" ".join(process.info["cmdline"] or ()) for process in running]
+    return [line for line in lines if str(scratch) in line] + [
+        path.name for path in scratch.iterdir() if path.name != "output"
+    ]
 
 
 @pytest.mark.slow
 @needs_programs
 def test_servers_follow_the_load_and_nothing_is_lost(scratch: Path) -> None:
     run = start(scratch, "--goal", "8000")
-    told, _ = run.communicate(timeout=400)
-    assert run.returncode == 0, told
+    printed, _ = run.communicate(timeout=400)
+    assert run.returncode == 0, printed
     assert (scratch / "output" / "fleet-test.png").stat().st_size > 10_000
     outcomes = {one.outcome for one in read_requests(scratch / "output/load/requests.csv")}
     assert outcomes == {"answered"}

@@ -20,13 +20,6 @@ def test_one_process_without_batches_waits_as_long_as_theory_says(load):
     assert waited == pytest.approx(service_s * load / (2 * (1 - load)), rel=0.05)
 
 
-def test_most_is_what_full_batches_allow():
-    step = Step(NETWORK, Cost(0.010, 0.005), max_batch=8)
-    seen = run([step], 2 * step.most)
-    assert step.most == pytest.approx(160)  # 8 images in 50 ms
-    assert seen.throughput == pytest.approx(160, rel=0.02)
-
-
 def answers(steps, arrivals):
     """Return the latencies of images that arrive at these times, all in milliseconds; counters."""
     clock = Clock()
@@ -74,16 +67,12 @@ def test_too_many_decoded_images_refuse_others_before_they_are_decoded():
     assert (counters.refused, counters.answered, counters.offered) == (1, 4, 5)
 
 
-def test_an_arrival_wakes_a_limited_queue_unless_it_is_refused():
+def test_a_limited_queue_is_looked_at_every_half_second_or_at_an_arrival_that_it_takes():
     roomy, full = (Step(NETWORK, Cost(0.010, 0.0), queue_limit=limit) for limit in (2, 1))
     # 20 finds the process free; the batcher then finds 20 still waiting and stays until it can go.
     assert answers([roomy], [0, 1, 20])[0] == [10, 29, 20]
     assert answers([full], [0, 1, 20])[0] == [10, 509]
-
-
-def test_a_limited_queue_is_looked_at_every_half_second_when_nothing_comes():
-    step = Step(NETWORK, Cost(0.010, 0.0), queue_limit=5)
-    assert answers([step], [0, 1])[0] == [10, 509]
+    assert answers([roomy], [0, 1])[0] == [10, 509]
 
 
 def test_a_batcher_that_waits_for_a_free_process_keeps_others_out_of_its_batch():
@@ -107,6 +96,7 @@ def test_what_waited_too_long_is_refused():
 def test_an_overloaded_queue_answers_what_full_batches_allow_with_either_limit():
     free = Step(NETWORK, Cost(0.04, 0.02), max_batch=8)
     admitting = [Step("pem_preprocess", Cost(0.0, 0.001), waiting_limit=32), free]
+    assert free.most == pytest.approx(40)  # 8 images in 200 ms
     assert run([free], 60).throughput == pytest.approx(free.most, rel=0.02)
     seen = run(admitting, 60)
     assert seen.throughput == pytest.approx(free.most, rel=0.02)
@@ -133,8 +123,5 @@ def test_the_steps_are_those_of_the_repository(root: Path):
     stub = read_steps(root / "model_repository", None, T4_COSTS, batching=True)
     assert [step.max_batch for step in stub] == [1, 8, 1]
     assert all(step.prefetches for step in on_a_cpu)
-
-
-def test_a_step_without_a_time_is_named(root: Path):
     with pytest.raises(ValueError, match="none for pem_postprocess"):
         read_steps(root / "model_repository", "t4", dict(list(T4_COSTS.items())[:2]))

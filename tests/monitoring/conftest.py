@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -16,10 +15,11 @@ import pytest
 from polling import poll
 from stub_server import running_stub
 
+from pem_fleet.rehearsal.prometheus import scale_times
 from pem_server import TritonServer, free_ports
 from pem_server.stub_network import Cost
 
-FASTER = 10  # every duration of the rules, the scrape interval included, is divided by this
+FASTER = 10  # every duration of the rules and of scraping is divided by this
 COST = Cost(fixed_ms=400, per_image_ms=50)  # 2 images a second alone, 10 in full batches
 
 
@@ -100,13 +100,8 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 
 
 def _lay_out(monitoring: Path, folder: Path, metrics_port: int) -> None:
-    sys.path.insert(0, str(monitoring))
-    try:
-        from faster_rules import faster
-    finally:
-        sys.path.remove(str(monitoring))
     for name in ("prometheus.yml", "rules.yml"):
-        (folder / name).write_text(faster((monitoring / name).read_text(), FASTER))
+        (folder / name).write_text(scale_times((monitoring / name).read_text(), FASTER))
     (folder / "targets").mkdir()
     targets = [{"targets": [f"127.0.0.1:{metrics_port}"]}]
     (folder / "targets" / "pem.yml").write_text(json.dumps(targets))  # JSON is YAML

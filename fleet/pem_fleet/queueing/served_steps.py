@@ -4,8 +4,6 @@ Batching, queue limits and processes come from the repository itself, so that th
 describes the server that runs. Times are measurements or, for the T4, assumptions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -10,8 +10,6 @@ meanwhile; when it finds none, it sleeps until an arrival finds a process free, 
 Not modelled: steps of one server competing for its cores.
 """
 
-from __future__ import annotations
-
 import heapq
 import itertools
 from collections import deque
@@ -154,12 +152,7 @@ class StepQueue:
 class Server:
     """One server: its steps in a row, from image to answer."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        steps: Sequence[Step],
-        overhead_s: float = 0.0,
-    ) -> None:
+    def __init__(self, clock: Clock, steps: Sequence[Step], overhead_s: float = 0.0) -> None:
         self.counters = Counters()
         self.latencies: list[float] = []  # seconds, of what was answered
         self._clock, self._overhead_s = clock, overhead_s
@@ -180,11 +173,6 @@ class Server:
             self.counters.refused += 1
         else:
             self._queues[0].put(QueuedImage(self._clock.now))
-
-    @property
-    def pending(self) -> int:
-        """Images that wait in any step."""
-        return sum(len(queue.waiting) for queue in self._queues)
 
     def _forward(self, place: int) -> Callable[[list[QueuedImage]], None]:
         def done(batch: list[QueuedImage]) -> None:

@@ -8,8 +8,6 @@ the cost of the network to it and computes the knee by queueing alone. Latency o
 load test are refused by the first step and load no queue: they are left out.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,13 +30,6 @@ def validate(result: Path, repository: Path, config_name: str | None) -> tuple[b
         raise ValueError(
             f"{result} has no knee: expected the report.json of ./run loadtest --shape ladder"
         )
-    return check_knee(report, repository, config_name)
-
-
-def check_knee(
-    report: Mapping[str, Any], repository: Path, config_name: str | None
-) -> tuple[bool, str]:
-    """Compare the knee of a load test with the simulated one."""
     settings, measured = report["settings"], float(report["knee_images_per_second"])
     whole = 1 - float(settings["broken"])  # share of images that are not broken on purpose
     rungs = [

@@ -1,7 +1,5 @@
 """The plot of a fleet test: load, servers and latency over time."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

@@ -6,8 +6,6 @@ what kubelet and endpoints do at the same moment: run the preStop hook, and clos
 DNS caches a server for some time. After the hook comes SIGTERM.
 """
 
-from __future__ import annotations
-
 import http.client
 import subprocess
 import sys
@@ -18,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pem_fleet.rehearsal.cluster_manifests import Probe, ServerLife
-from pem_fleet.rehearsal.haproxy import HAProxy, Slot
+from pem_fleet.rehearsal.haproxy import HAProxy, Ports
 from pem_server import TritonServer
 from pem_server.ports import LOOPBACK
 
@@ -39,7 +37,7 @@ class PodContext:
 class Pod:
     """One server in one slot."""
 
-    def __init__(self, number: int, slot: Slot, around: PodContext) -> None:
+    def __init__(self, number: int, slot: Ports, around: PodContext) -> None:
         self.number, self.slot = number, slot
         self.state = "starting"  # then ready, draining, gone
         self.drained = ""  # output of the hook
@@ -106,21 +104,20 @@ class Pod:
     def _route(self, is_ready: bool) -> None:
         state = "ready" if is_ready else "unready"
         if state != self.state:
-            (self._around.proxy.open if is_ready else self._around.proxy.close)(self.number)
+            self._around.proxy.set_state(self.number, "ready" if is_ready else "drain")
             self.state = state
 
     def _leave(self) -> None:
         was_serving = self.state == "ready"
         self.state = "draining"
-        close = threading.Timer(
-            DNS_S / self._around.time_scale, self._around.proxy.close, [self.number]
-        )
+        proxy, dns_s = self._around.proxy, DNS_S / self._around.time_scale
+        close = threading.Timer(dns_s, proxy.set_state, [self.number, "drain"])
         close.start()
         if was_serving:
             self.drained = self._run_hook()
         close.join()
         self._server.stop()
-        self._around.proxy.shut(self.number)
+        proxy.set_state(self.number, "maint")
 
     def _run_hook(self) -> str:
         around = self._around
@@ -164,7 +161,7 @@ class Pods:
 
     def __init__(
         self,
-        slots: Sequence[Slot],
+        slots: Sequence[Ports],
         around: PodContext,
         scrape: Callable[[Sequence[int]], None],
     ) -> None:

@@ -1,7 +1,5 @@
 """The Prometheus of deploy/, with its rules, scraping servers on this machine."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math
@@ -18,29 +16,24 @@ SHORTEST_SCRAPE_S = 1.0
 SCRAPES_A_WINDOW = 5  # fewer, and one late scrape empties a rate
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 WINDOW = re.compile(r"\[(\d+)([smh])\]")
-INTERVAL = re.compile(r"(?m)^(\s*\w*(?:interval|timeout): *)(\d+)([smh])\b")
-
-
-def scaled_interval(seconds: float, time_scale: float) -> float:
-    """Return a time between scrapes or evaluations, divided but not below a second."""
-    return max(seconds / time_scale, min(seconds, SHORTEST_SCRAPE_S))
-
-
-def scaled_window(seconds: float, time_scale: float) -> float:
-    """Return the window of a rate, divided but with some scrapes in it."""
-    return max(seconds / time_scale, min(seconds, SHORTEST_SCRAPE_S * SCRAPES_A_WINDOW))
+INTERVAL = re.compile(r"(?m)^(\s*\w*(?:interval|timeout|for): *)(\d+)([smh])\b")
 
 
 def scale_times(text: str, time_scale: float) -> str:
-    """Divide the windows and intervals in a configuration or a rule file of Prometheus."""
+    """Divide every window, interval and `for` of a configuration or a rule file of Prometheus.
+
+    None falls below the shortest scrape, nor a window below some of these.
+    """
+
+    def scaled(number: str, unit: str, least_s: float) -> str:
+        seconds = float(number) * UNITS[unit]
+        return f"{round(1000 * max(seconds / time_scale, min(seconds, least_s)))}ms"
 
     def window(found: re.Match[str]) -> str:
-        seconds = scaled_window(float(found[1]) * UNITS[found[2]], time_scale)
-        return f"[{_milliseconds(seconds)}]"
+        return f"[{scaled(found[1], found[2], SHORTEST_SCRAPE_S * SCRAPES_A_WINDOW)}]"
 
     def interval(found: re.Match[str]) -> str:
-        seconds = scaled_interval(float(found[2]) * UNITS[found[3]], time_scale)
-        return f"{found[1]}{_milliseconds(seconds)}"
+        return found[1] + scaled(found[2], found[3], SHORTEST_SCRAPE_S)
 
     return INTERVAL.sub(interval, WINDOW.sub(window, text))
 
@@ -97,7 +90,3 @@ def prometheus(
         made = Prometheus(port, folder / "targets" / "pem.yml")
         wait_until(made.is_ready, program, log, "Prometheus")
         yield made
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{round(seconds * 1000)}ms"

@@ -4,8 +4,6 @@ What a cluster would do is done here in few lines each: pods.py is the kubelet, 
 and the autoscaler, and haproxy.py takes the place of DNS. All else is the real thing.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil

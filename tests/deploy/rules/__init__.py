@@ -1,7 +1,5 @@
 """What must hold between the fields of rendered manifests, which no schema can say."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from itertools import chain
 

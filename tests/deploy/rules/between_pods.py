@@ -1,7 +1,5 @@
 """Rules about what connects pods: names, selectors, ports, flows, budgets, scaling."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from rules.documents import (

@@ -1,7 +1,5 @@
 """Reading rendered manifests: the few questions that the rules ask of them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

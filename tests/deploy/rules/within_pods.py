@@ -1,7 +1,5 @@
 """Rules about what a pod holds: ports, volumes, memory, probes, its end, its rights, its GPU."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 
