@@ -28,18 +28,7 @@ needs_programs = pytest.mark.skipif(
     reason="haproxy, prometheus and kubectl must be installed for the test with real servers",
 )
 
-SHORT = [
-    "--time-scale",
-    "20",
-    "--seconds",
-    "100",
-    "--most",
-    "2",
-    "--high",
-    "1.6",
-    "--capacity",
-    "6",
-]
+SHORT = ["--time-scale=20", "--seconds=100", "--most=2", "--high=1.6", "--capacity=6"]
 AT_ONCE = Rules((Policy("Percent", 900, 15.0),), window_s=0.0)
 
 
@@ -140,9 +129,8 @@ def left(scratch: Path) -> list[str]:
     """Command lines of programs that still run, and what they left in the scratch folder."""
     running = psutil.process_iter(["cmdline"])
     lines = [" ".join(process.info["cmdline"] or ()) for process in running]
-    return [line for line in lines if str(scratch) in line] + [
-        path.name for path in scratch.iterdir() if path.name != "output"
-    ]
+    files = [path.name for path in scratch.iterdir() if path.name != "output"]
+    return [line for line in lines if str(scratch) in line] + files
 
 
 @pytest.mark.slow

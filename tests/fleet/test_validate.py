@@ -15,6 +15,7 @@ COSTS = {
     "pem_postprocess": Cost(0.0, 0.002),
 }
 OVERHEAD_S = 0.003
+SETTINGS = {"latency_goal": 800.0, "percentile": 99.0, "max_failures": 0.001, "broken": 0.0}
 GOAL = Goal(0.8, 0.99, 0.001)
 
 
@@ -43,7 +44,7 @@ def ladder(steps):
     """A load test's report whose server is the simulated one."""
     return {
         "knee_images_per_second": find_knee(steps, GOAL, overhead_s=OVERHEAD_S),
-        "settings": dict(latency_goal=800.0, percentile=99.0, max_failures=0.001, broken=0.0),
+        "settings": SETTINGS,
         "steps": [rung(steps, rate) for rate in (4.0, 16.0, 24.0, 28.0)],
     }
 
