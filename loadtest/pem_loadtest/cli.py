@@ -71,13 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--host", "-H", default=HOST, help="default %(default)s; or http://...")
-    parser.add_argument(
-        "--users",
-        "-u",
-        type=int,
-        default=USERS,
-        help="most images in flight; default %(default)s",
-    )
+    users = "most images in flight; default %(default)s"
+    parser.add_argument("--users", "-u", type=int, default=USERS, help=users)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     add_options(parser)
     return parser

@@ -136,13 +136,12 @@ class Coordinator:
 
     def _run_schedule(self, steps: list[shapes.Step], offsets: Offsets | None = None) -> None:
         """One schedule, from silence to silence."""
-        if offsets is None and not self._settings.closed:
+        if offsets is None:
             rng = np.random.default_rng([self._settings.seed, self._schedules + 1])
             offsets = poisson_steps([(step.rate, step.seconds) for step in steps], rng)
-        length = sum(step.seconds for step in steps)
         marks = [self._scrape()]
         start = time.monotonic() + LEAD_S
-        self._send_schedule(offsets if offsets is not None else np.empty(0), length)
+        self._send_schedule(offsets)
         for end in np.cumsum([step.seconds for step in steps]):
             self._wait(start + float(end) - time.monotonic())
             marks.append(self._scrape())
@@ -152,16 +151,15 @@ class Coordinator:
         if problem:
             raise InvalidRun(problem)
 
-    def _send_schedule(self, offsets: Offsets, length: float) -> None:
+    def _send_schedule(self, offsets: Offsets) -> None:
         workers = self._workers()
         self._schedules += 1
         self._awaited, self._logs = len(workers), []
         self._all_ended.clear()
-        closed_s = length if self._settings.closed else 0.0
         for place, worker in enumerate(workers):
             own = shard(offsets, place, len(workers))
             seed = self._settings.seed * 1000 + place
-            message = Schedule(self._schedules, own, closed_s, seed).to_message()
+            message = Schedule(self._schedules, own, seed).to_message()
             self._runner.send_message(SCHEDULE, message, worker)
 
     def _wait(self, seconds: float) -> None:
@@ -222,18 +220,10 @@ class Coordinator:
 def progress(result: StepResult) -> str:
     """One line about one step."""
     figures = summarise(result.samples, result.step.seconds)
-    network = result.server.get(counters.NETWORK)
-    stages = (
-        f"; network: batch {network['batch']:.1f}, queue {network['queue_ms']:.0f} ms, "
-        f"compute {network['compute_ms']:.0f} ms"
-        if network
-        else ""
-    )
     reasons = "".join(f"\n    {reason}" for reason in result.judgement.reasons)
     return (
         f"{result.step.label:>10}  sent {figures['sent_per_second']:.1f}/s, answered "
-        f"{figures['answered_per_second']:.1f}/s, p50 {figures['p50_ms']:.0f} p95 "
-        f"{figures['p95_ms']:.0f} p99 {figures['p99_ms']:.0f} ms, failed "
-        f"{figures['failure_share']:.2%}, late p99 {figures['lateness_p99_ms']:.1f} ms{stages}  "
+        f"{figures['answered_per_second']:.1f}/s, p99 {figures['p99_ms']:.0f} ms, failed "
+        f"{figures['failure_share']:.2%}, late p99 {figures['lateness_p99_ms']:.1f} ms  "
         f"{result.judgement.verdict.name}{reasons}"
     )

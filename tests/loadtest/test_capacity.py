@@ -21,35 +21,23 @@ CAPACITY = Capacity(
 )
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_what_is_written_is_read_and_has_the_threshold(tmp_path: Path) -> None:
     file = tmp_path / "new" / "capacity.env"
     write_capacity(file, CAPACITY)
     expected = dataclasses.replace(CAPACITY, machine="2 cores of a machine = slow")
     assert read_capacity(file) == expected
     assert [each.name for each in file.parent.iterdir()] == ["capacity.env"]
-
-
-def test_every_line_is_a_comment_or_key_and_value_and_the_threshold_is_among_them(
-    tmp_path: Path,
-) -> None:
-    file = tmp_path / "capacity.env"
-    write_capacity(file, CAPACITY)
     lines = file.read_text().splitlines()
     assert all(line.startswith("#") or "=" in line for line in lines)
-    assert "capacity_images_per_second=41.3" in lines
     assert "threshold_images_per_second=26.8" in lines  # 0.65 * 41.3 = 26.845
-    assert "source=measured" in lines
 
 
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
         ("threshold_images_per_second=26.8", "threshold_images_per_second=30", "measure again"),
-        ("threshold_images_per_second=26.8", "", "threshold_images_per_second"),
-        ("seed=1", "", "missing or unknown: seed"),
         ("seed=1", "seeds=1", "missing or unknown: seed, seeds"),
         ("seed=1", "seed=one", "invalid literal"),
-        ("seed=1", "seed", "invalid literal"),
         ("capacity_images_per_second=41.3", "capacity_images_per_second=nan", "measure again"),
     ],
 )

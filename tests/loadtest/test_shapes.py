@@ -1,11 +1,11 @@
-"""Shapes of load, and the search for the knee on systems whose knee is known."""
+"""The search for the knee, on systems whose knee is known."""
 
 from collections.abc import Callable, Generator
 
 import numpy as np
 import pytest
 
-from pem_loadtest.shapes import day, search_knee, soak, spike
+from pem_loadtest.shapes import search_knee
 
 
 def run(
@@ -31,12 +31,9 @@ def test_the_knee_is_found_within_the_tolerance(knee: float, tolerance: float) -
     assert len(tried) < 20
 
 
-def test_there_is_no_knee_where_the_lowest_rate_misses_the_goal() -> None:
-    search = search_knee(10.0, tolerance=0.05, lowest=1.0, highest=100.0)
+def test_the_search_ends_at_the_lowest_and_at_the_highest_rate() -> None:
+    search = search_knee(10.0, tolerance=0.05, lowest=1.0, highest=50.0)
     assert run(search, lambda _: False) == (None, [10.0, 5.0, 2.5, 1.25, 1.0])
-
-
-def test_the_search_ends_at_the_highest_rate() -> None:
     search = search_knee(10.0, tolerance=0.05, lowest=1.0, highest=50.0)
     assert run(search, lambda _: True) == (50.0, [10.0, 20.0, 40.0, 50.0])
 
@@ -55,19 +52,3 @@ def test_a_queue_has_its_knee_where_theory_puts_it() -> None:
 
     found, _ = run(search_knee(5.0, tolerance=0.02, lowest=1.0, highest=100.0), meets)
     assert found == pytest.approx(50 - np.log(100) / 0.3, rel=0.06)  # 34.65
-
-
-def test_a_day_is_quiet_at_four_and_busiest_at_sixteen() -> None:
-    steps = day(100.0, 10.0)
-    rates = [step.rate for step in steps]
-    assert len(steps) == 24
-    assert (min(rates), max(rates)) == (pytest.approx(10), pytest.approx(100))
-    assert (steps[4].rate, steps[16].rate) == (min(rates), max(rates))
-
-
-def test_a_spike_returns_to_where_it_came_from() -> None:
-    assert [step.rate for step in spike(10.0, 5.0, 1.8)] == [10.0, 18.0, 10.0]
-
-
-def test_a_soak_is_judged_in_parts() -> None:
-    assert [(step.rate, step.seconds) for step in soak(4.0, 60.0, 3)] == [(4.0, 60.0)] * 3
