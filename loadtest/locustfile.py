@@ -32,7 +32,9 @@ def prepare(environment, runner, **_):
     except ValueError as error:
         sys.exit(f"{error}")
     if not isinstance(runner, WorkerRunner):
-        coordinator = Coordinator(settings, runner, lambda: worker.live_workers(runner))
+        coordinator = Coordinator(
+            settings, runner.send_message, lambda: worker.live_workers(runner)
+        )
         runner.register_message(
             ENDED, lambda msg, **_: coordinator.on_ended(msg.data["number"], msg.data["samples"])
         )

@@ -7,7 +7,7 @@ without a gap between them, then silence, so that the server's counters can be c
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from gevent import sleep  # type: ignore[import-untyped]
@@ -22,13 +22,6 @@ from .verdict import Judgement, Verdict, conservation_problem, is_beyond_knee, j
 
 SCHEDULE, ENDED = "pem_schedule", "pem_ended"  # locust messages: to the workers, from them
 _PATIENCE_S = 15.0  # beyond the clients' own time limit
-
-
-class Runner(Protocol):
-    """The part of locust's runner that the coordinator uses."""
-
-    def send_message(self, msg_type: str, data: Any, client_id: str | None = None) -> None:
-        """To one process, or to the only one."""
 
 
 class StepResult(NamedTuple):
@@ -53,17 +46,20 @@ class InvalidRun(Exception):
 
 
 class Coordinator:
-    """Runs one load test over the processes that `workers` names (None: the only process)."""
+    """Runs one load test over the processes that `workers` names (None: the only process).
+
+    send: sends a message of locust, its type and data, to one of them.
+    """
 
     def __init__(
         self,
         settings: Settings,
-        runner: Runner,
+        send: Callable[[str, Any, str | None], None],
         workers: Callable[[], list[str | None]],
         log: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
     ) -> None:
         self._settings = settings
-        self._runner = runner
+        self._send = send
         self._workers = workers
         self._log = log
         # A ladder's goal for the rate is one for its knee, not for the steps on the way.
@@ -160,7 +156,7 @@ class Coordinator:
             own = shard(offsets, place, len(workers))
             seed = self._settings.seed * 1000 + place
             message = Schedule(self._schedules, own, seed).to_message()
-            self._runner.send_message(SCHEDULE, message, worker)
+            self._send(SCHEDULE, message, worker)
 
     def _wait(self, seconds: float) -> None:
         sleep(max(0.0, seconds))

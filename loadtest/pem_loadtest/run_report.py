@@ -44,7 +44,6 @@ def describe(
     """Everything about a run but the single requests, ready for JSON."""
     return {
         "verdict": result.judgement.verdict.name.lower(),
-        "exit_code": int(result.judgement.verdict),
         "reasons": list(result.judgement.reasons),
         "knee_images_per_second": result.knee,
         "began_at": began.isoformat(timespec="seconds"),

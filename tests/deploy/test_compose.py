@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -252,6 +253,9 @@ def test_the_cpu_services_run_by_hand_in_their_order(
             lambda: fetch(haproxy["healthcheck"]["test"][-1].replace("127.0.0.1", here)), gate
         )
         wait_until(lambda: fetch(f"http://{here}:8000/v2/health/ready") == "", gate)
+        assert "nv_inference_count" in fetch(f"http://{here}:8002/metrics")
+        with pytest.raises(urllib.error.HTTPError, match="404"):  # metrics only
+            fetch(f"http://{here}:8002/v2/models/fai-pem-m-ade/ready")
 
         monitoring = tmp_path / "monitoring"
         shutil.copytree(root / "deploy" / "monitoring", monitoring)

@@ -106,13 +106,9 @@ def haproxy(
     assert "    parse-resolv-conf\n" in text
     changed = text.replace("parse-resolv-conf", f"nameserver test 127.0.0.1:{nameserver}")
     (folder / "haproxy.cfg").write_text(changed)
-    files = ["-f", str(folder / "haproxy.cfg")]
-    if "PEM_METRICS" in settings:
-        files += ["-f", str(deploy / "haproxy" / "gate.cfg")]
     environment = {**os.environ, "PEM_BIND": f"{own_address}:", **settings}
-    process = subprocess.Popen(
-        ["haproxy", "-W", "-db", *files], env=environment, stdout=subprocess.DEVNULL
-    )
+    command = ["haproxy", "-W", "-db", "-f", str(folder / "haproxy.cfg")]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         yield
     finally:
@@ -241,23 +237,6 @@ def test_clients_reach_the_models_and_nothing_else(balancer: str) -> None:
         assert client.is_model_ready("fai-pem-m-ade")
         with pytest.raises(InferenceServerException, match="403"):
             client.get_system_shared_memory_status()
-
-
-def test_the_gate_lets_images_and_metrics_through(
-    servers: list[TritonServer], deploy: Path, tmp_path: Path
-) -> None:
-    server, address = servers[1], "127.0.43.2"
-    settings = {
-        "PEM_SERVERS": ADDRESSES[1],
-        "PEM_HTTP": str(server.http_port),
-        "PEM_GRPC": str(server.grpc_port),
-        "PEM_METRICS": str(server.metrics_port),
-    }
-    with haproxy(deploy, tmp_path, address, 9, settings):
-        assert poll(lambda: servers_up(address) == 1, pause_s=0.1)
-        assert run_hook(deploy, "alive.py", f"--url=http://{address}:8000").returncode == 0
-        assert "nv_inference_count" in get(f"http://{address}:8002/metrics")[1]
-        assert get(f"http://{address}:8002/v2/models/fai-pem-m-ade/ready")[0] == 404
 
 
 def test_the_drain_waits_for_a_busy_server_up_to_its_cap_and_returns_at_an_idle_one(

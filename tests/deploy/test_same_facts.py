@@ -20,9 +20,9 @@ def command_of(stage: list[tuple[str, str]]) -> list[str]:
     return list(json.loads([rest for word, rest in stage if word == "CMD"][-1]))
 
 
-def compose(root: Path) -> dict[str, Any]:
-    """docker-compose.yml, merged where it says so."""
-    return dict(yaml.safe_load((root / "docker-compose.yml").read_text()))
+def services(root: Path) -> dict[str, Any]:
+    """Those of docker-compose.yml, merged where it says so."""
+    return dict(yaml.safe_load((root / "docker-compose.yml").read_text())["services"])
 
 
 def engine_command(script_lines: str) -> list[str]:
@@ -80,7 +80,7 @@ def test_the_engine_is_built_by_one_command_everywhere(
     root: Path, deploy: Path, dockerfile_stages: Stages
 ) -> None:
     image = command_of(dockerfile_stages["engine"])
-    in_compose = engine_command(compose(root)["services"]["engine"]["command"][-1])
+    in_compose = engine_command(services(root)["engine"]["command"][-1])
     documents = yaml.safe_load_all((deploy / "components/t4/engine.yaml").read_text())
     job = next(document for document in documents if document["kind"] == "Job")
     in_cluster = engine_command(job["spec"]["template"]["spec"]["containers"][0]["command"][-1])
@@ -97,17 +97,16 @@ def test_every_image_that_manifests_pull_is_a_stage_or_the_balancer_of_compose(
     others = set(re.findall(r'"image": "(?!registry)([^"]+)"', text))
     assert own
     assert own <= dockerfile_stages.keys()
-    services = compose(root)["services"]
-    assert others == {services[name]["image"] for name in ("haproxy", "haproxy-cpu")}
+    assert others == {services(root)[name]["image"] for name in ("haproxy", "haproxy-cpu")}
 
 
-def test_the_gate_of_the_cpu_server_asks_the_ports_it_listens_on(
+def test_the_gate_of_the_cpu_server_has_the_ports_it_listens_on(
     root: Path, deploy: Path, dockerfile_stages: Stages
 ) -> None:
-    asked = compose(root)["services"]["haproxy-cpu"]["environment"]
+    ports = services(root)["haproxy-cpu"]["environment"]
     patch = yaml.safe_load((deploy / "overlays/cpu/server.yaml").read_text())
     gate = patch["spec"]["template"]["spec"]["initContainers"][0]
     command = command_of(dockerfile_stages["cpu"])
-    assert {item["name"]: item["value"] for item in gate["env"]} == asked
+    assert {item["name"]: item["value"] for item in gate["env"]} == ports
     for name, option in (("HTTP", "http"), ("GRPC", "grpc"), ("METRICS", "metrics")):
-        assert f"--{option}-port={asked[f'PEM_{name}']}" in command
+        assert f"--{option}-port={ports[f'PEM_{name}']}" in command

@@ -11,72 +11,54 @@ from pem_fleet.rehearsal.prometheus import scale_times
 from pem_fleet.rehearsal.replayed_load import Request, write_arrivals
 from pem_fleet.rehearsal.timeline import Plan, Sample, p95, problems
 
-PLAN = Plan(
-    steps=((20.0, 2.0), (40.0, 10.0), (40.0, 2.0)),
-    threshold=4.0,
-    least=1,
-    most=4,
-    goal_s=1.0,
-    sent=100,
-)
+STEPS = ((20.0, 2.0), (40.0, 10.0), (40.0, 2.0))
+PLAN = Plan(STEPS, threshold=4.0, least=1, most=4, goal_s=1.0, sent=100)
 IDLE = ["idle after 5.0 s"]
+REQUESTS = [Request(float(at), "answered", 0.2) for at in range(100)]
+SAMPLES = [
+    Sample(float(at), 2.0, count, count, 0, 0)
+    for at, count in enumerate([1] * 20 + [2] * 10 + [3] * 50 + [1] * 20)
+]
 
 
-def requests(latency_s=0.2):
-    return [Request(float(at), "answered", latency_s) for at in range(100)]
-
-
-def samples():
-    counts = [1] * 20 + [2] * 10 + [3] * 50 + [1] * 20
-    return [Sample(float(at), 2.0, count, count, 0, 0) for at, count in enumerate(counts)]
-
-
-def test_a_run_in_which_all_went_well_has_no_problems():
-    assert problems(PLAN, samples(), requests(), IDLE) == []
-
-
-def test_a_lost_image_is_a_problem_and_a_refused_one_is_not():
-    seen = requests()
-    seen[50] = replace(seen[50], outcome="overloaded")
-    assert problems(PLAN, samples(), seen, IDLE) == []
-    seen[50] = replace(seen[50], outcome="unavailable")
-    [found] = problems(PLAN, samples(), seen, IDLE)
-    assert "unavailable" in found
-    [found] = problems(PLAN, samples(), requests()[:-1], IDLE)
-    assert "99 of 100" in found
-
-
-def test_servers_that_do_not_follow_are_a_problem():
-    few = [sample._replace(ready=min(sample.ready, 2)) for sample in samples()]
-    assert "needs 3" in problems(PLAN, few, requests(), IDLE)[0]
-    stuck = [*samples(), Sample(100.0, 2.0, 3, 3, 0, 0)]
-    assert "needs 1" in problems(PLAN, stuck, requests(), IDLE)[0]
-    blind = [sample._replace(demand=None) for sample in samples()]
-    assert "no answer" in problems(PLAN, blind, requests(), IDLE)[0]
+@pytest.mark.parametrize(
+    ("samples", "requests", "drains", "found"),
+    [
+        (SAMPLES, REQUESTS, IDLE, []),
+        (SAMPLES, [*REQUESTS[:-1], replace(REQUESTS[-1], outcome="overloaded")], IDLE, []),
+        (
+            SAMPLES,
+            [*REQUESTS[:-1], replace(REQUESTS[-1], outcome="unavailable")],
+            *(IDLE, ["1 image(s) ended as unavailable"]),
+        ),
+        (SAMPLES, REQUESTS[:-1], IDLE, ["99 of 100"]),
+        ([each._replace(ready=2) for each in SAMPLES], REQUESTS, IDLE, ["needs 3"]),
+        ([*SAMPLES, Sample(100.0, 2.0, 3, 3, 0, 0)], REQUESTS, IDLE, ["needs 1"]),
+        ([each._replace(demand=None) for each in SAMPLES], REQUESTS, IDLE, ["no answer"]),
+        (SAMPLES, REQUESTS, [], ["no server was drained"]),
+        (SAMPLES, REQUESTS, ["still busy after 60.0 s"], ["not idle"]),
+    ],
+)
+def test_each_thing_that_must_hold_has_a_sentence_when_it_does_not(
+    samples, requests, drains, found
+):
+    sentences = problems(PLAN, samples, requests, drains)
+    assert len(sentences) == len(found)
+    assert all(words in sentence for words, sentence in zip(found, sentences, strict=True))
 
 
 @pytest.mark.parametrize(
     ("slow_from", "slow_until", "count"),
-    [(0, 100, 2), (44, 100, 2), (70, 100, 1), (99, 100, 0), (20, 44, 0)],  # bad while servers start
+    [(0, 100, 2), (44, 100, 2), (70, 100, 1), (99, 100, 0), (20, 44, 0)],  # last: servers start
 )
 def test_latency_must_recover_under_the_high_load_and_after_it(slow_from, slow_until, count):
     slow = [
         replace(each, latency_s=9.0) if slow_from <= each.due_s < slow_until else each
-        for each in requests()
+        for each in REQUESTS
     ]
-    found = problems(PLAN, samples(), slow, IDLE)
+    found = problems(PLAN, SAMPLES, slow, IDLE)
     assert len(found) == count
     assert all("p95" in one for one in found)
-
-
-@pytest.mark.parametrize(
-    ("drains", "expected"),
-    [([], "no server was drained"), (["still busy after 60.0 s"], "not idle"), (IDLE, "")],
-)
-def test_every_drain_must_end_idle(drains, expected):
-    found = problems(PLAN, samples(), requests(), drains)
-    assert expected in "".join(found)
-    assert len(found) == bool(expected)
 
 
 def test_p95_is_of_the_answered_ones_in_a_time():

@@ -64,15 +64,13 @@ class FakeWorkers:
         self.schedules: list[Schedule] = []
         self.counts: Counts = Counts()
         self.log: list[str] = []
-        self.coordinator = Coordinator(settings, self, lambda: self.names, self.log.append)
+        self.coordinator = Coordinator(settings, self.send, lambda: self.names, self.log.append)
         self._lateness_ms, self._uncounted, self._vanishing = lateness_ms, uncounted, vanishing
         self._received: list[Schedule] = []
 
-    def send_message(
-        self, msg_type: str, data: dict[str, Any], client_id: str | None = None
-    ) -> None:
+    def send(self, kind: str, data: dict[str, Any], worker: str | None) -> None:
         """What locust's runner does with a message."""
-        assert (msg_type, client_id) == (SCHEDULE, self.names[len(self._received)])
+        assert (kind, worker) == (SCHEDULE, self.names[len(self._received)])
         self._received.append(Schedule.from_message(data))
         if len(self._received) == len(self.names):
             received, self._received = self._received, []

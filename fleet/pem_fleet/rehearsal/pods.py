@@ -44,12 +44,8 @@ class Pod:
         self.error: Exception | None = None
         self._around = around
         self._should_end = threading.Event()
-        self._server = TritonServer(
-            around.repository,
-            http_port=slot.http,
-            grpc_port=slot.grpc,
-            metrics_port=slot.metrics,
-        )
+        ports = {f"{name}_port": port for name, port in slot._asdict().items()}
+        self._server = TritonServer(around.repository, **ports)
         self._thread = threading.Thread(target=self._live, daemon=True)
         self._thread.start()
 
@@ -160,19 +156,16 @@ class Pods:
     """The requested number of servers, in a fixed number of slots."""
 
     def __init__(
-        self,
-        slots: Sequence[Ports],
-        around: PodContext,
-        scrape: Callable[[Sequence[int]], None],
+        self, slots: Sequence[Ports], around: PodContext, scrape: Callable[[Sequence[int]], None]
     ) -> None:
-        self.past: list[Pod] = []
+        self.drains: list[str] = []  # output of the hooks of the servers that ended
         self._slots, self._around, self._scrape = slots, around, scrape
         self._pods: list[Pod] = []
 
     def resize(self, count: int) -> None:
         """Start or end servers until `count` are neither ending nor gone; the newest end first."""
         gone = [pod for pod in self._pods if pod.state == "gone"]
-        self.past += gone
+        self.drains += [pod.drained for pod in gone if pod.drained]
         self._pods = [pod for pod in self._pods if pod not in gone]
         for pod in gone:
             if pod.error:
@@ -196,8 +189,3 @@ class Pods:
             pod.end()
         for pod in self._pods:
             pod.kill()
-
-    @property
-    def drains(self) -> list[str]:
-        """The output of the hooks of the servers that ended."""
-        return [pod.drained for pod in self._pods + self.past if pod.drained]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pem_fleet.rehearsal.programs import running, wait_until
-from pem_server.ports import LOOPBACK
+from pem_server.ports import LOOPBACK, is_taken
 
 SHORTEST_SCRAPE_S = 1.0
 SCRAPES_A_WINDOW = 5  # fewer, and one late scrape empties a rate
@@ -63,14 +63,6 @@ class Prometheus:
         number = float(result[0]["value"][1]) if len(result) == 1 else math.nan
         return None if math.isnan(number) else number
 
-    def is_ready(self) -> bool:
-        """Whether it answers queries."""
-        try:
-            with urllib.request.urlopen(f"{self._url}/-/ready", timeout=2.0) as answer:
-                return int(answer.status) == 200
-        except OSError:
-            return False
-
 
 @contextlib.contextmanager
 def prometheus(
@@ -87,6 +79,5 @@ def prometheus(
         f"--web.listen-address={LOOPBACK}:{port}",
     ]
     with running(command, log) as program:
-        made = Prometheus(port, folder / "targets" / "pem.yml")
-        wait_until(made.is_ready, program, log, "Prometheus")
-        yield made
+        wait_until(lambda: is_taken(port), program, log, "Prometheus")
+        yield Prometheus(port, folder / "targets" / "pem.yml")

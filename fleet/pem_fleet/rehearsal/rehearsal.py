@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +114,8 @@ def write_report(
         "outcomes": outcomes,
         "threshold": setup.trigger.threshold,
         "time_scale": setup.time_scale,
-        "sync_s": setup.sync_s,
         "drains": facts["drains"],
         "seed": setup.seed,
-        "scaling": asdict(setup.scaling),
         "samples": [sample._asdict() for sample in samples],
     }
     (output / "report.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from rules.documents import (
     Document,
-    asked_ports,
     autoscalers,
     bounds,
     configuration,
@@ -17,6 +16,7 @@ from rules.documents import (
     pod_selector,
     probe_ports,
     selects,
+    target_ports,
     title,
     workloads,
 )
@@ -30,9 +30,9 @@ def namespaces(documents: list[Document]) -> Iterator[str]:
     """Cluster-wide resources have no namespace, all others this one."""
     for document in documents:
         found = document["metadata"].get("namespace")
-        wanted = None if document["kind"] in CLUSTER_WIDE else NAMESPACE
-        if found != wanted:
-            yield f"{title(document)} must have the namespace {wanted}, not {found}."
+        expected = None if document["kind"] in CLUSTER_WIDE else NAMESPACE
+        if found != expected:
+            yield f"{title(document)} must have the namespace {expected}, not {found}."
 
 
 def selectors(documents: list[Document]) -> Iterator[str]:
@@ -54,14 +54,14 @@ def ports(documents: list[Document]) -> Iterator[str]:
             yield f"{title(workload)} names two ports alike."
         for container in containers(workload):
             own = {port["name"] for port in container.get("ports", [])}
-            for asked in probe_ports(container):
-                if isinstance(asked, str) and asked not in own:
-                    yield f"{title(workload)}: a probe asks the port {asked}, which is not there."
+            for port in probe_ports(container):
+                if isinstance(port, str) and port not in own:
+                    yield f"{title(workload)}: a probe names the port {port}, which is not there."
     for document in documents:
-        for asked in asked_ports(document):
+        for port in target_ports(document):
             selected = [item for item in workloads(documents) if selects(document, item)]
-            if not all(asked in open_ports(item) for item in selected):
-                yield f"{title(document)} names the port {asked}, which its pods do not have."
+            if not all(port in open_ports(item) for item in selected):
+                yield f"{title(document)} names the port {port}, which its pods do not have."
 
 
 def availability(documents: list[Document]) -> Iterator[str]:
@@ -97,14 +97,14 @@ def network(documents: list[Document]) -> Iterator[str]:
     for server in named(documents, "Deployment", "pem-server"):
         mine = [p for p in policies if p["spec"]["podSelector"] and selects(p, server)]
         for port in (8000, 8001, 8002):
-            if not any(port in asked_ports(policy) for policy in mine):
+            if not any(port in target_ports(policy) for policy in mine):
                 yield f"No NetworkPolicy lets anybody reach the port {port} of {title(server)}."
         if any(policy["spec"].get("egress") for policy in mine):
-            yield f"{title(server)} asks nobody, so no NetworkPolicy may let it."
+            yield f"{title(server)} connects to nothing, so no NetworkPolicy may let it."
 
 
 def balancing(documents: list[Document]) -> Iterator[str]:
-    """HAProxy asks for the headless Service that there is, with a slot for every server."""
+    """HAProxy resolves the headless Service that exists, with a slot for every server."""
     headless = {
         f"{service['metadata']['name']}.{NAMESPACE}.svc.cluster.local."
         for service in of_kind(documents, "Service")
@@ -114,7 +114,7 @@ def balancing(documents: list[Document]) -> Iterator[str]:
     for proxy in named(documents, "Deployment", "pem-haproxy"):
         values = {item["name"]: item["value"] for item in containers(proxy)[0]["env"]}
         if values["PEM_SERVERS"] not in headless:
-            yield f"{title(proxy)} asks for {values['PEM_SERVERS']}, which is no headless Service."
+            yield f"{title(proxy)} resolves {values['PEM_SERVERS']}, which is no headless Service."
         if int(values["PEM_SLOTS"]) < most:
             yield f"{title(proxy)} has {values['PEM_SLOTS']} slots for up to {most} servers."
 
@@ -143,18 +143,19 @@ def scaling(documents: list[Document]) -> Iterator[str]:
 
 
 def _signal(scaler: Document, threshold: float) -> Iterator[str]:
-    if scaler["kind"] == "HorizontalPodAutoscaler":
-        found = scaler["spec"]["metrics"][0]["external"]["target"]["averageValue"]
-        if float(found) != threshold:
-            yield f"{title(scaler)}: {found} must be the capacity file's threshold, {threshold:g}."
-        return
-    trigger = scaler["spec"]["triggers"][0]
-    if float(trigger["metadata"]["threshold"]) != threshold:
+    is_keda = scaler["kind"] == "ScaledObject"
+    if is_keda:
+        trigger = scaler["spec"]["triggers"][0]
         found = trigger["metadata"]["threshold"]
+    else:
+        found = scaler["spec"]["metrics"][0]["external"]["target"]["averageValue"]
+    if float(found) != threshold:
         yield f"{title(scaler)}: {found} must be the capacity file's threshold, {threshold:g}."
-    if trigger["metadata"].get("ignoreNullValues") != "false":
+    if is_keda and trigger["metadata"].get("ignoreNullValues") != "false":
         yield f"{title(scaler)}: an empty answer must be an error, not 0."
-    if trigger.get("metricType") != "AverageValue" or "fallback" not in scaler["spec"]:
+    if is_keda and (
+        trigger.get("metricType") != "AverageValue" or "fallback" not in scaler["spec"]
+    ):
         yield f"{title(scaler)} needs metricType AverageValue and a fallback."
 
 

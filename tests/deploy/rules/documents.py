@@ -1,4 +1,4 @@
-"""Reading rendered manifests: the few questions that the rules ask of them."""
+"""Reading rendered manifests: what the rules need of them."""
 
 import re
 from collections.abc import Iterator
@@ -77,8 +77,8 @@ def selects(document: Document, workload: Document) -> bool:
     return pod_selector(document).items() <= labels_of(workload).items()
 
 
-def asked_ports(document: Document) -> list[str | int]:
-    """Of the pods that `document` selects."""
+def target_ports(document: Document) -> list[str | int]:
+    """The ports of the pods that `document` selects."""
     kind, spec = document["kind"], document.get("spec", {})
     if kind == "Service":
         return [port["targetPort"] for port in spec["ports"]]
@@ -96,7 +96,7 @@ def open_ports(workload: Document) -> set[str | int]:
 
 
 def probe_ports(container: Document) -> list[str | int]:
-    """That the probes of a container ask over HTTP."""
+    """Those of a container's HTTP probes."""
     found = [container.get(f"{kind}Probe", {}) for kind in ("startup", "readiness", "liveness")]
     return [probe["httpGet"]["port"] for probe in found if "httpGet" in probe]
 

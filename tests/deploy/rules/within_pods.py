@@ -114,7 +114,7 @@ def images(documents: list[Document]) -> Iterator[str]:
 
 
 def security(documents: list[Document]) -> Iterator[str]:
-    """Nothing runs as root, writes to its image, gains rights or asks the cluster."""
+    """Nothing runs as root, writes to its image, gains rights or reaches the cluster's API."""
     for workload in workloads(documents):
         pod = pod_of(workload)
         context = pod.get("securityContext", {})
@@ -135,19 +135,19 @@ def security(documents: list[Document]) -> Iterator[str]:
 
 
 def gpus(documents: list[Document]) -> Iterator[str]:
-    """GPUs are whole, and asked for where there are some; an engine is checked before it serves."""
+    """GPUs are whole, and requested where there are some; an engine is checked before it serves."""
     for workload in workloads(documents):
         limits = [c.get("resources", {}).get("limits", {}) for c in containers(workload)]
-        asked = [limit.get("nvidia.com/gpu") for limit in limits]
-        if any(isinstance(count, float) for count in asked):
-            yield f"{title(workload)} must ask for whole GPUs."
-        if any(asked) and not {"nodeSelector", "tolerations"} <= pod_of(workload).keys():
+        requested = [limit.get("nvidia.com/gpu") for limit in limits]
+        if any(isinstance(count, float) for count in requested):
+            yield f"{title(workload)} must request whole GPUs."
+        if any(requested) and not {"nodeSelector", "tolerations"} <= pod_of(workload).keys():
             yield f"{title(workload)} needs the label and the taint of a node with a T4."
     for server, container in servers(documents):
         if image_name(container) != "t4":
             continue
         if container.get("resources", {}).get("limits", {}).get("nvidia.com/gpu") != 1:
-            yield f"{title(server)} must ask for one GPU."
+            yield f"{title(server)} must request one GPU."
         ran = [c.get("command", []) for c in pod_of(server).get("initContainers", [])]
         if not any("pemtrt.preflight" in command for command in ran):
             yield f"{title(server)} must check its engine in an init container."
