@@ -47,7 +47,7 @@ class Stack(NamedTuple):
     server: TritonServer
     prometheus: str  # its URL
 
-    def ask(self, expression: str) -> dict[str, float]:
+    def query(self, expression: str) -> dict[str, float]:
         """The value of each series by its labels as JSON; NaN left out."""
         answer = self._get("query?" + urllib.parse.urlencode({"query": expression}))
         values = {

@@ -25,15 +25,15 @@ def test_every_panel_explains_itself(load_script) -> None:
     assert all(panel["description"] for panel in panels if panel["type"] != "row")
 
 
-def test_panels_ask_for_rules_that_exist(monitoring: Path, load_script) -> None:
+def test_panels_use_rules_that_exist(monitoring: Path, load_script) -> None:
     rules = (monitoring / "rules.yml").read_text()
     recorded = set(re.findall(r"record: (\S+)", rules))
     curves = [
         curve for panel in load_script("dashboard.py").panels() for curve in panel.curves.values()
     ]
-    asked = {name for curve in curves for name in re.findall(r"pem:[\w:]+", curve)}
-    assert asked
-    assert asked <= recorded
+    used = {name for curve in curves for name in re.findall(r"pem:[\w:]+", curve)}
+    assert used
+    assert used <= recorded
 
 
 def test_what_runbooks_call_a_panel_is_one(monitoring: Path, load_script) -> None:
@@ -70,7 +70,7 @@ def test_every_panel_shows_something_of_a_real_server(stack: Stack, load_script)
             client.segment(image)
             with pytest.raises(InvalidRequest):
                 client.infer(b"no image")
-        for title in [title for title, curve in curves.items() if stack.ask(curve)]:
+        for title in [title for title, curve in curves.items() if stack.query(curve)]:
             del curves[title]
         return not curves
 

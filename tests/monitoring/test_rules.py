@@ -1,4 +1,4 @@
-"""The rules file: what promtool says of it, and that nothing in it goes untested."""
+"""The rules file: checked by promtool, and that nothing in it goes untested."""
 
 import re
 import subprocess
@@ -64,16 +64,16 @@ def test_every_alert_says_how_grave_it_is_and_what_to_do(rules: list[dict]) -> N
             assert rule["annotations"]["runbook"].endswith("."), rule["alert"]
 
 
-def test_the_rules_ask_for_outcomes_that_the_steps_count(rules: list[dict]) -> None:
+def test_the_rules_use_outcomes_that_the_steps_count(rules: list[dict]) -> None:
     known = {outcome for outcomes in OUTCOMES.values() for outcome in outcomes}
-    asked = {
+    used = {
         name
         for rule in rules
         for names in re.findall(r'outcome=~?"([\w|]+)"', rule["expr"])
         for name in names.split("|")
     }
-    assert asked
-    assert asked <= known
+    assert used
+    assert used <= known
 
 
 def test_the_rules_on_a_shorter_time_scale_are_rules(
