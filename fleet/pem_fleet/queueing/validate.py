@@ -51,7 +51,8 @@ def validate(result: Path, repository: Path, config_name: str | None) -> tuple[b
     goal = Goal(
         settings["latency_goal"] / 1e3, settings["percentile"] / 100, settings["max_failures"]
     )
-    overhead_s = _overhead(steps, min(rungs, key=lambda step: step["rate"]))
+    lowest = min(rungs, key=lambda step: step["rate"])
+    overhead_s = max(lowest["p50_ms"] / 1e3 - run(steps, lowest["rate"]).quantile(0.5), 0.0)
     simulated = find_knee(steps, goal, overhead_s=overhead_s) / whole
     difference = simulated / measured - 1
     cost = next(step.cost for step in steps if step.name == "pem_network")
@@ -100,8 +101,3 @@ def _weighted_over_plain(steps: Sequence[Step], rate: float) -> float:
         return 1.0
     weighted = (seen.compute_s / seen.batched - cost.fixed_s) / cost.per_image_s
     return weighted / seen.mean_batch
-
-
-def _overhead(steps: Sequence[Step], lowest: Mapping[str, Any]) -> float:
-    simulated = run(steps, lowest["rate"]).quantile(0.5)
-    return float(max(lowest["p50_ms"] / 1e3 - simulated, 0.0))
