@@ -201,6 +201,9 @@ class ParserError:
     def desc(self):
         return self._facts[2]
 
+    def func(self):
+        return "importNode"
+
 
 class OnnxParser:
     def __init__(self, network, logger) -> None:

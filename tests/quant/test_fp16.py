@@ -50,41 +50,6 @@ WEIGHT = np.ones((4, 4), np.float32)
 node = helper.make_node
 
 
-@pytest.mark.parametrize(
-    ("behind", "expected"),
-    [
-        ([node("Sigmoid", ["p"], ["q"])], HALF),
-        ([node("Softmax", ["p"], ["q"])], FLOAT),
-        ([node("Add", ["p", "p"], ["a"]), node("Softmax", ["a"], ["q"])], FLOAT),
-        ([node("Sigmoid", ["p"], ["a"]), node("Softmax", ["a"], ["q"])], HALF),
-        ([node("MatMul", ["p", "w"], ["a"]), node("Softmax", ["a"], ["q"])], HALF),
-        ([node("Max", ["p", "x"], ["q"])], FLOAT),
-        ([node("Less", ["p", "x"], ["a"]), node("Cast", ["a"], ["q"], to=FLOAT)], FLOAT),
-        ([node("Cast", ["p"], ["a"], to=7), node("Cast", ["a"], ["q"], to=FLOAT)], FLOAT),
-        ([node("ReduceL2", ["p", "axes"], ["q"])], HALF),
-    ],
-    ids=[
-        "becomes a share",
-        "is normalised",
-        "is normalised after a sum",
-        "is normalised as a share",
-        "goes into a product that is normalised",
-        "competes",
-        "is compared",
-        "becomes an index",
-        "is measured",
-    ],
-)
-def test_a_product_is_as_precise_as_what_it_is_for(
-    behind: list[onnx.NodeProto], expected: int
-) -> None:
-    nodes = [node("MatMul", ["x", "w"], ["p"]), *behind, node("Cast", ["q"], ["y"], to=FLOAT)]
-    typed = to_half(graph_of(nodes, w=WEIGHT, axes=np.array([1])))
-    first = next(n for n in typed.graph.node if n.op_type == "MatMul")
-    types = types_of(typed)
-    assert {types[name] for name in (*first.input, *first.output)} == {expected}
-
-
 def test_a_sum_is_as_wide_as_its_widest_part_but_not_for_a_constant() -> None:
     nodes = [
         node("MatMul", ["x", "w"], ["half"]),
@@ -109,26 +74,12 @@ def test_a_network_is_typed_throughout_and_keeps_its_contract(
     assert typed.graph.output == model.graph.output
     assert [value.name for value in typed.graph.output] == list(contract.OUTPUTS)
     found = types_by_operator(typed)
-    for operator in ("LayerNormalization", "Softmax", "ReduceL2", "ReduceMean", "Less", "Greater"):
+    for operator in ("LayerNormalization", "Softmax", "ReduceL2", "ReduceMean", "Less"):
         assert found[operator] == {FLOAT}, operator
-    assert found["ConvTranspose"] == found["AveragePool"] == {HALF}
+    for operator in ("Conv", "ConvTranspose", "MatMul", "AveragePool"):
+        # Turing has no fast FP32 product; offsets of the deformable variant are coordinates.
+        assert found[operator] == {HALF}, operator
     assert found["GridSample"] == ({FLOAT} if changes else set())
-
-
-def test_every_similarity_that_chooses_is_computed_from_fp32(
-    exported: Callable[..., onnx.ModelProto],
-) -> None:
-    typed = to_half(exported())
-    types = types_of(typed)
-    makers = {name: n for n in typed.graph.node for name in n.output}
-    choices = [n for n in typed.graph.node if n.op_type == "ArgMax" and "cross" in n.name]
-    assert len(choices) == 3
-    for choice in choices:
-        masked = makers[choice.input[0]]
-        assert masked.op_type == "Where"
-        product = makers[masked.input[2]]
-        assert product.op_type == "MatMul"
-        assert {types[name] for name in product.input} == {FLOAT}
 
 
 def test_a_weight_beyond_fp16_is_refused() -> None:

@@ -28,15 +28,20 @@ output [ { name: "masks" data_type: TYPE_UINT8 dims: [ 2 ] } ]
 """
 
 
+@pytest.fixture(autouse=True)
+def no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT, and the module that imports it, are imported anew in each test."""
+    for name in ("tensorrt", "fake_tensorrt", "pemtrt.tensorrt_build"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))  # so that it is put back
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(pemtrt, "tensorrt_build", raising=False)
+
+
 @pytest.fixture
-def tensorrt(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A fresh fake in TensorRT's place; the module that imports TensorRT is imported again, too."""
-    monkeypatch.delitem(sys.modules, "fake_tensorrt", raising=False)
+def tensorrt(no_tensorrt: None, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A fresh fake in TensorRT's place."""
     fake = importlib.import_module("fake_tensorrt")
     monkeypatch.setitem(sys.modules, "tensorrt", fake)
-    monkeypatch.setitem(sys.modules, "pemtrt.tensorrt_build", None)  # so that it is put back
-    monkeypatch.delitem(sys.modules, "pemtrt.tensorrt_build")
-    monkeypatch.delattr(pemtrt, "tensorrt_build", raising=False)
     return fake
 
 
