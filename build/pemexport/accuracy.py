@@ -15,9 +15,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from pemquant.fp16_emulation import open_session
-
 from . import contract
+from .onnx_rewrite import open_session
 from .repository_steps import ImageError, Labels, fit, read_back
 from .segmentation_scores import (
     SUFFIXES,

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from pemexport import contract
+from pemexport.onnx_rewrite import open_session
 
-from .fp16_emulation import open_session
 from .int8 import candidates
 
 BINS = 2048

@@ -4,8 +4,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from pemexport.onnx_rewrite import open_session
 from pemquant.fp16 import to_half
-from pemquant.fp16_emulation import emulate_fp16, open_session
+from pemquant.fp16_emulation import emulate_fp16
 from pemquant.int8 import int8_step, quantize
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
