@@ -40,7 +40,6 @@ from pemexport.onnx_export import (
 from pemexport.onnx_rewrite import replace_when_done
 from pemexport.repository_steps import ImageError, fit
 from pemquant.accuracy_gate import LIMITS, Limits
-from pemquant.calibration import CLIPPING
 from pemquant.fp16 import PrecisionError
 from pemquant.int8_ranges import write_ranges
 from pemquant.reduced_precision import write_variant
@@ -121,7 +120,6 @@ def _gate_arguments(options: argparse.Namespace) -> dict[str, Any]:
             default.loss if options.max_loss is None else options.max_loss,
             default.agreement if options.min_agreement is None else options.min_agreement / 100,
         ),
-        "clipping": options.clipping,
     }
 
 
@@ -181,12 +179,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         metavar="N",
         help="use N of them, evenly spaced" + default,
     )
-    add(
-        "--clipping",
-        choices=sorted(CLIPPING),
-        default="percentile",
-        help="how the INT8 range is chosen" + default,
-    )
+    add("--clipping", choices=["percentile"], help=argparse.SUPPRESS)  # of 0.1, which had "entropy"
     return parser.parse_args(argv)
 
 

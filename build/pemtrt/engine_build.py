@@ -16,7 +16,7 @@ import onnx
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from pem_server.model_config import parse_model_config
-from pemtrt import gpu_info, layers, preflight
+from pemtrt import gpu_info, preflight
 from pemtrt.build_options import BuildOptions, timing_cache_path
 from pemtrt.build_progress import Phases
 from pemtrt.gpu_info import Machine
@@ -35,7 +35,7 @@ class BuildPaths:
     target: Path  # model.plan, in a version folder of the repository
     config: Path  # the configuration that will serve it
     timing_caches: Path  # a folder
-    report: Path  # a folder, for layers.json and layers.md
+    report: Path  # a folder, for layers.json
     backend: Path = gpu_info.BACKEND
 
 
@@ -57,7 +57,7 @@ def make_engine(paths: BuildPaths, options: BuildOptions) -> Manifest:
     seconds = time.monotonic() - began
     manifest = describe(model, types, built, machine, options, paths.graph, seconds)
     require(preflight.config_problems(built.tensors, options.profile, config, paths.config))
-    write_report(built.layer_report, manifest, paths.report)
+    write_atomically(paths.report / "layers.json", built.layer_report.encode())
     install(built.engine, manifest, paths.target)
     return manifest
 
@@ -126,18 +126,6 @@ def describe(
         built_at=datetime.now(UTC).isoformat(timespec="seconds"),
         build_seconds=round(seconds, 1),
     )
-
-
-def write_report(layer_report: str, manifest: Manifest, folder: Path) -> None:
-    """layers.json as TensorRT writes it, layers.md as a table."""
-    write_atomically(folder / "layers.json", layer_report.encode())
-    try:
-        found = layers.layers_of(layer_report)
-    except ValueError as error:
-        write_line(f"TensorRT's layer report is not JSON ({error}): layers.md was not written")
-        return
-    title = f"{manifest.precision} engine, TensorRT {manifest.tensorrt}, {manifest.gpu}"
-    write_atomically(folder / "layers.md", layers.to_markdown(found, title).encode())
 
 
 def write_line(text: str) -> None:

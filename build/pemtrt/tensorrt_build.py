@@ -60,8 +60,7 @@ class Log(trt.ILogger):
 class Monitor(trt.IProgressMonitor):
     """Shows TensorRT's phases, and ends the build when `phases` is stopped.
 
-    A KeyboardInterrupt must not leave a callback, since TensorRT cannot propagate it: it stops the
-    build.
+    Nothing may be raised here: TensorRT cannot propagate it. Signals stop `phases` instead.
     """
 
     def __init__(self, phases: Phases) -> None:
@@ -71,23 +70,13 @@ class Monitor(trt.IProgressMonitor):
     def phase_start(
         self, phase_name: str, parent_phase: str | None, num_steps: SupportsInt
     ) -> None:
-        try:
-            self._phases.start(phase_name, parent_phase, int(num_steps))
-        except KeyboardInterrupt:
-            self._phases.stop()
+        self._phases.start(phase_name, parent_phase, int(num_steps))
 
     def step_complete(self, phase_name: str, step: SupportsInt) -> bool:
-        try:
-            return self._phases.step(phase_name)
-        except KeyboardInterrupt:
-            self._phases.stop()
-            return False
+        return self._phases.step(phase_name)
 
     def phase_finish(self, phase_name: str) -> None:
-        try:
-            self._phases.finish(phase_name)
-        except KeyboardInterrupt:
-            self._phases.stop()
+        self._phases.finish(phase_name)
 
 
 def build(

@@ -6,7 +6,6 @@ again for each test.
 """
 
 import enum
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +30,6 @@ class Behaviour:
             ("masks", "OUTPUT", "UINT8", [-1, 2]),
         ]
     )
-    report: str = json.dumps({"Layers": [], "Bindings": []})
 
 
 behaviour = Behaviour()
@@ -264,7 +262,7 @@ class Builder:
 class EngineInspector:
     def get_engine_information(self, format):
         note("get_engine_information", format)
-        return behaviour.report
+        return '{"Layers": []}'
 
 
 class ICudaEngine:
