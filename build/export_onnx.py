@@ -38,12 +38,11 @@ from pemexport.onnx_export import (
     write_served_graph,
 )
 from pemexport.onnx_rewrite import replace_when_done
-from pemexport.repository_steps import ImageError, fit
+from pemexport.repository_steps import fit
 from pemquant.accuracy_gate import LIMITS, Limits
-from pemquant.fp16 import PrecisionError
 from pemquant.int8_ranges import write_ranges
 from pemquant.reduced_precision import write_variant
-from pemseg.checkpoint import CheckpointError, load_network
+from pemseg.checkpoint import load_network
 from pemseg.pem import Pem
 
 OLD_OPTIONS = {
@@ -61,14 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         export = _export_served if options.precision == "fp32" else _export_variant
         for path in export(network, options, images):
             print(path)
-    except (
-        CheckpointError,
-        ExportError,
-        OSError,
-        ImageError,
-        PrecisionError,
-        ValueError,
-    ) as error:
+    except (ExportError, OSError, ValueError) as error:
         log(f"export: {error}")
         return 1
     return 0

@@ -1,7 +1,6 @@
 """The builder's phases as bars, called as TensorRT calls them."""
 
 import sys
-import threading
 
 import pytest
 
@@ -46,20 +45,3 @@ def test_every_step_of_a_stopped_build_returns_false() -> None:
     assert not phases.step("another")
     phases.close()
     phases.close()
-
-
-def test_steps_come_from_several_threads(capsys: pytest.CaptureFixture[str]) -> None:
-    phases = Phases()
-    phases.start("build", None, 400)
-
-    def work() -> None:
-        for _ in range(100):
-            phases.step("build")
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    phases.finish("build")
-    assert "400/400" in capsys.readouterr().err

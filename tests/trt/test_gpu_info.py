@@ -117,12 +117,18 @@ def test_an_unusable_gpu_is_one_line(
     assert output.stderr.count("\n") == 1
 
 
-def test_a_backend_without_its_tensorrt_is_refused(backend: Path, tmp_path: Path) -> None:
-    (tmp_path / "libnvinfer.so.10").unlink()
+@pytest.mark.parametrize(
+    ("missing", "remedy"),
+    [("libnvinfer.so.10", "LD_LIBRARY_PATH"), ("libtriton_tensorrt.so", "--backend")],
+)
+def test_a_backend_without_its_tensorrt_is_refused(
+    backend: Path, tmp_path: Path, missing: str, remedy: str
+) -> None:
+    (tmp_path / missing).unlink()
     output = run(tmp_path, "--backend", str(backend))
 
     assert output.returncode == 1
-    assert "LD_LIBRARY_PATH" in output.stderr
+    assert remedy in output.stderr
 
 
 def test_a_library_without_a_version_is_refused(
@@ -134,57 +140,42 @@ def test_a_library_without_a_version_is_refused(
         gpu_info.library_version(old)
 
 
-def test_a_missing_backend_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="--backend"):
-        gpu_info.server_library(tmp_path / "absent.so")
-
-
-@pytest.mark.parametrize(
-    ("content", "version"),
-    [
-        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12", "535.183.01"),
-        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Re", "580.95.05"),
-        ("", None),
-    ],
-)
 def test_without_nvml_the_driver_is_read_from_its_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, version: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "version"
-    file.write_text(f"{content}\nGCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n")
     monkeypatch.setattr(gpu_info, "DRIVER_FILE", file)
     monkeypatch.setattr(gpu_info, "_driver_from_nvml", lambda: None)
+    with pytest.raises(EngineError, match="NVIDIA_DRIVER_CAPABILITIES"):
+        gpu_info.driver_version()
 
-    if version:
+    gcc = "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)"
+    for kind, version in (
+        ("Kernel Module ", "535.183.01"),
+        ("Open Kernel Module for", "580.95.05"),
+    ):
+        file.write_text(f"NVRM version: NVIDIA UNIX {kind} x86_64  {version}  Sun May 12\n{gcc}\n")
         assert gpu_info.driver_version() == version
-    else:
-        with pytest.raises(EngineError, match="NVIDIA_DRIVER_CAPABILITIES"):
-            gpu_info.driver_version()
 
 
 def test_the_library_that_a_process_has_loaded_is_found(tmp_path: Path) -> None:
     maps = tmp_path / "maps"
-    maps.write_text(
-        "7f00-7f01 r-xp 0 08:01 11  /usr/lib/libnvinfer_plugin.so.10\n"
-        "7f01-7f02 r-xp 0 08:01 12  /opt/trt/libnvinfer.so.10.16.1\n"
+    lines = (
+        "7f00 r-xp 0 11 /usr/libnvinfer_plugin.so.10",
+        "7f01 r-xp 0 12 /opt/libnvinfer.so.10.16",
     )
-    assert gpu_info.loaded_library(maps) == Path("/opt/trt/libnvinfer.so.10.16.1")
-
-    maps.write_text("")
-    with pytest.raises(EngineError, match="libnvinfer"):
-        gpu_info.loaded_library(maps)
+    maps.write_text("\n".join(lines))
+    assert gpu_info.loaded_library(maps) == Path("/opt/libnvinfer.so.10.16")
 
 
-def test_without_tensorrt_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bindings_alone_are_tensorrt_and_without_them_the_remedy_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in ("tensorrt", "tensorrt_bindings"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(EngineError, match="pip install --no-deps tensorrt-cu13"):
         gpu_info.load_tensorrt()
-
-
-def test_the_bindings_alone_are_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
     bindings = ModuleType("tensorrt_bindings")
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setitem(sys.modules, "tensorrt_bindings", bindings)
     assert gpu_info.load_tensorrt() is bindings
     assert sys.modules["tensorrt"] is bindings

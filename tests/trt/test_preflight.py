@@ -171,65 +171,52 @@ def test_a_configuration_that_does_not_fit_is_refused(
     assert words in lines[0]
 
 
-def test_a_graph_without_class_names_is_not_compared_with_the_labels(
-    check: Callable, repository: Path
+@pytest.mark.parametrize(
+    ("changes", "options", "problems"),
+    [
+        ({"class_names": []}, [], 0),  # not compared with the labels
+        ({"driver": "570.1"}, ["--accept-driver"], 0),
+        ({"tensorrt": "10.9.0.34", "driver": "570.1"}, [], 2),
+    ],
+)
+def test_every_problem_has_its_own_line(
+    check: Callable,
+    repository: Path,
+    changes: dict[str, object],
+    options: list[str],
+    problems: int,
 ) -> None:
-    edit(repository, class_names=[])
+    edit(repository, **changes)
 
-    assert check() == (0, [])
-
-
-def test_every_problem_has_its_own_line(check: Callable, repository: Path) -> None:
-    edit(repository, tensorrt="10.9.0.34", driver="570.1")
-
-    assert len(check()[1]) == 2
-
-
-def test_another_driver_can_be_accepted(check: Callable, repository: Path) -> None:
-    edit(repository, driver="570.1")
-
-    assert check("--accept-driver") == (0, [])
+    code, lines = check(*options)
+    assert (code, len(lines)) == (int(problems > 0), problems)
 
 
 def test_the_engine_and_its_manifest_must_be_there(check: Callable, repository: Path) -> None:
     manifest_path(engine_of(repository)).unlink()
     assert "manifest" in check()[1][0]
     engine_of(repository).unlink()
+    assert "./run engine" in check()[1][0]
+    (repository / "pem_network" / "10").mkdir()  # of several versions, the highest
     code, lines = check()
     assert (code, len(lines)) == (1, 1)
-    assert "./run engine" in lines[0]
-
-
-def test_of_several_versions_the_highest_is_checked(check: Callable, repository: Path) -> None:
-    (repository / "pem_network" / "10").mkdir()
-
-    assert "pem_network/10/model.plan is missing" in check()[1][0]
+    assert "pem_network/10/model.plan is missing" in lines[0]
 
 
 @pytest.mark.parametrize(
-    "content",
-    ["", "no JSON", "[]", "{}", '{"format": 1}', None, "format", "profile", "engine_bytes"],
+    "content", ["", "[]", '{"format": 1}', {"more": 1}, {"format": 2}, {"profile": "other"}]
 )
 def test_a_file_that_is_no_manifest_is_refused(
-    check: Callable, repository: Path, content: str | None
+    check: Callable, repository: Path, content: str | dict
 ) -> None:
     path = manifest_path(engine_of(repository))
-    facts = json.loads(path.read_text())
-    if content in facts:
-        facts[content] = "of another kind"
-    path.write_text(json.dumps(facts | {"more": 1}) if content is None else content or "")
-    if content in facts:
-        path.write_text(json.dumps(facts))
+    if isinstance(content, dict):
+        content = json.dumps(json.loads(path.read_text()) | content)
+    path.write_text(content)
 
     code, lines = check()
     assert (code, len(lines)) == (1, 1)
     assert "model.plan.json" in lines[0]
-
-
-def test_a_later_format_is_refused(check: Callable, repository: Path) -> None:
-    edit(repository, format=2)
-
-    assert "format 1, got 2" in check()[1][0]
 
 
 def test_every_visible_gpu_must_fit(
@@ -254,22 +241,12 @@ def test_a_machine_without_a_gpu_is_one_line(
     assert check() == (1, ["preflight: no GPU"])
 
 
-def test_a_configuration_name_that_no_model_has_is_refused(check: Callable) -> None:
+def test_a_repository_or_a_configuration_that_is_not_there_is_refused(
+    check: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, lines = check(config="t5")
     assert code == 1
     assert "configs/t5.pbtxt" in lines[0]
-
-
-def test_a_configuration_without_engines_needs_no_gpu(
-    repository: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert preflight.main(["--repository", str(repository)]) == 0
-    assert "no model of this configuration is a TensorRT engine" in capsys.readouterr().out
-
-
-def test_a_missing_repository_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
     assert preflight.main(["--repository", str(tmp_path / "absent")]) == 1
     assert "--repository" in capsys.readouterr().err
 
