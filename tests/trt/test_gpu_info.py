@@ -152,7 +152,7 @@ def test_without_nvml_the_driver_is_read_from_its_file(
     gcc = "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)"
     for kind, version in (
         ("Kernel Module ", "535.183.01"),
-        ("Open Kernel Module for", "580.95.05"),
+        ("Open Module for", "580.95.05"),
     ):
         file.write_text(f"NVRM version: NVIDIA UNIX {kind} x86_64  {version}  Sun May 12\n{gcc}\n")
         assert gpu_info.driver_version() == version
@@ -161,8 +161,8 @@ def test_without_nvml_the_driver_is_read_from_its_file(
 def test_the_library_that_a_process_has_loaded_is_found(tmp_path: Path) -> None:
     maps = tmp_path / "maps"
     lines = (
-        "7f00 r-xp 0 11 /usr/libnvinfer_plugin.so.10",
-        "7f01 r-xp 0 12 /opt/libnvinfer.so.10.16",
+        "7f0 11 /usr/libnvinfer_plugin.so.10",
+        "7f1 12 /opt/libnvinfer.so.10.16",
     )
     maps.write_text("\n".join(lines))
     assert gpu_info.loaded_library(maps) == Path("/opt/libnvinfer.so.10.16")

@@ -102,13 +102,6 @@ def test_joining_is_free_and_a_part_is_read_as_a_part() -> None:
     assert part.reads == {"d": 2 * 8 * 256}
 
 
-def test_reshaping_is_free() -> None:
-    (only,) = kernels(
-        conv("image", "a"), node("Unsqueeze", "a inner", "b"), node("Relu", "b", "c")
-    ).kernels
-    assert (only.operations, only.writes) == (("Conv", "Relu"), {"c"})
-
-
 def test_resizes_and_gathers_read_what_they_use() -> None:
     grow, shrink, pick = kernels(
         node("Resize", "image  doubled", "big", mode="linear"),

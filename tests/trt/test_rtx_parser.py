@@ -38,25 +38,19 @@ def typed_variants(model: onnx.ModelProto) -> dict[str, onnx.ModelProto]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "compiled"),
-    [({}, ["int8"]), ({"deformable": True, "layers": 6}, [])],
-    ids=["card", "original"],
+    "changes", [{}, {"deformable": True, "layers": 6}], ids=["card", "original"]
 )
-def test_every_precision_of_a_small_network_parses_and_the_cards_int8_compiles(
-    tiny_network: Callable[..., Pem],
-    tmp_path: Path,
-    changes: dict[str, object],
-    compiled: list[str],
+def test_every_precision_of_a_small_network_parses(
+    tiny_network: Callable[..., Pem], tmp_path: Path, changes: dict[str, object]
 ) -> None:
     images = np.random.default_rng(3).integers(0, 256, (8, 64, 96, 3), np.uint8)
     network = tiny_network(seed=1, **changes)
     for opset in (OPSET, TYPED_OPSET):
         model = onnx.load(write_served_graph(network, tmp_path / "m.onnx", images, opset=opset))
-        assert parse(model, tmp_path) == 0  # compiles nothing: RTX has no FP32 product for a T4
+        assert parse(model, tmp_path) == 0
 
     for precision, typed in typed_variants(model).items():
-        engine_bytes = parse(typed, tmp_path, compile_for_t4=precision in compiled)
-        assert (engine_bytes > 0) == (precision in compiled)
+        assert parse(typed, tmp_path) == 0
         assert graph_types.precision_of(typed, graph_types.element_types(typed)) == precision
 
 
@@ -68,12 +62,13 @@ def test_the_served_graph_parses_and_compiles_for_a_t4_in_fp16(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_the_original_network_compiles_for_a_t4_in_fp16_and_int8(tmp_path: Path) -> None:
-    network = Pem(VARIANTS["pem-stdc2-ade"]()).eval()
+@pytest.mark.parametrize("name", VARIANTS)
+def test_both_networks_compile_for_a_t4_in_fp16_and_int8(name: str, tmp_path: Path) -> None:
+    network = Pem(VARIANTS[name]()).eval()
     images = np.random.default_rng(3).integers(0, 256, (8, 64, 96, 3), np.uint8)
     path = write_served_graph(network, tmp_path / "m.onnx", images, opset=TYPED_OPSET)
     for typed in typed_variants(onnx.load(path)).values():
-        assert parse(typed, tmp_path, compile_for_t4=True) > 20_000_000
+        assert parse(typed, tmp_path, compile_for_t4=True) > 10_000_000
 
 
 @pytest.mark.parametrize(
