@@ -134,7 +134,7 @@ def start_fastapi_ours(stack: ExitStack, image: bytes) -> System:
 def start_litserve(stack: ExitStack, image: bytes, workers: int, threads: int) -> System:
     (port,) = free_ports(1)
     numbers = {"PORT": str(port), "WORKERS": str(workers), "THREADS": str(threads)}
-    command = [sys.executable, "-m", "litserve_onnxruntime.service"]
+    command = [sys.executable, "-m", "litserve_onnxruntime"]
     return _start_peer(stack, image, command, _graph_files() | numbers, port)
 
 
@@ -161,10 +161,10 @@ def _start_triton(
 
 
 def _start_uvicorn(
-    stack: ExitStack, image: bytes, folder: str, workers: int, settings: dict[str, str]
+    stack: ExitStack, image: bytes, module: str, workers: int, settings: dict[str, str]
 ) -> System:
     (port,) = free_ports(1)
-    command = [sys.executable, "-m", "uvicorn", f"{folder}.service:app"]
+    command = [sys.executable, "-m", "uvicorn", f"{module}:app"]
     command += ["--port", str(port), "--workers", str(workers), "--no-access-log"]
     return _start_peer(stack, image, command, settings, port)
 
