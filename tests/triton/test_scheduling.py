@@ -1,7 +1,6 @@
 """What the server does with many requests, read from its own statistics."""
 
 import threading
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -130,16 +129,6 @@ def png(pixels: np.ndarray) -> bytes:
     file = BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
-
-
-def test_a_flood_is_refused_in_part_and_the_server_recovers(
-    stub: StubServer, batching_server: TritonServer, street: Image.Image
-) -> None:
-    answers = Counter(type(answer).__name__ for answer in ask_a_held_network(stub, [SMALL] * 60))
-    assert 32 < answers["Detections"] <= 40, "a queue of 32 and the batch that the network was at"
-    assert answers["Overloaded"] == 60 - answers["Detections"]
-    with Client(batching_server.grpc_url) as client:
-        assert len(client.infer(street)) > 0
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
