@@ -67,7 +67,7 @@ def test_a_folder_is_evaluated_and_trained_on(
     ("line", "more", "file"),
     [
         ("./run bench engine --roofline", "", "roofline.json"),
-        ("./run bench engine", "--batches 1 --rounds 1 --only openvino", "engine.png"),
+        ("./run bench engine", "--batches 1 --rounds 1 --only openvino", "engine.json"),
         ("./run bench steps", "--rounds 1 --turn-seconds 0.5", "steps.json"),
         # Each part has its own tests in tests/bench; together they take ten minutes.
         ("./run bench", "--skip engine steps end-to-end overhead memory", "report.md"),
