@@ -69,8 +69,6 @@ def test_a_folder_is_evaluated_and_trained_on(
         ("./run bench engine --roofline", "", "roofline.json"),
         ("./run bench engine", "--batches 1 --rounds 1 --only openvino", "engine.json"),
         ("./run bench steps", "--rounds 1 --turn-seconds 0.5", "steps.json"),
-        # Each part has its own tests in tests/bench; together they take ten minutes.
-        ("./run bench", "--skip engine steps end-to-end overhead memory", "report.md"),
     ],
 )
 def test_the_bench_measures(folder: Path, run: Run, line: str, more: str, file: str) -> None:
