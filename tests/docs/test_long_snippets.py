@@ -51,7 +51,7 @@ def test_graphs_for_tensorrt_are_exported_and_checked(run: Run, words: dict[str,
     export = "./run export --precision int8 --data FOLDER --calibration IMAGES"
     run(export, f"{ANY} {SMALL} --output int8.onnx", **words)
     for graph in ("fp16.onnx", "int8.onnx"):
-        run("./run engine --check artifacts/pem-fp16.onnx", **{"artifacts/pem-fp16.onnx": graph})
+        run("./run engine --compile artifacts/pem-fp16.onnx", **{"artifacts/pem-fp16.onnx": graph})
 
 
 def test_a_folder_is_evaluated_and_trained_on(
