@@ -20,7 +20,7 @@ from typing import Any
 from pem_server.console import log
 
 from .bench_report import write_json
-from .cli import COMMANDS, BenchError, parser_of
+from .cli import COMMANDS, BenchError, current, parser_of
 from .end_to_end import FOLDER
 from .machine import describe_machine, machine_line
 from .regressions import regressions
@@ -53,6 +53,10 @@ class Part:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="shorter turns, fewer of them")
     parser.add_argument(
+        "--skip", nargs="+", default=[], metavar="COMMAND", choices=NORMAL,
+        type=lambda command: current([command])[0], help="parts to leave out",
+    )  # fmt: skip
+    parser.add_argument(
         "--output", type=Path, default=FOLDER, help="folder of all files (default: %(default)s)"
     )
 
@@ -60,8 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     machine = describe_machine()
     settings = QUICK if options.quick else NORMAL
-    parts = [run_part(command, given, options.output) for command, given in settings.items()]
-    written = [options.output / f"{command}.json" for command in settings]
+    commands = [command for command in settings if command not in options.skip]
+    parts = [run_part(command, settings[command], options.output) for command in commands]
+    written = [options.output / f"{command}.json" for command in commands]
     contents = {
         path.stem: json.loads(path.read_text("utf-8")) for path in written if path.is_file()
     }
