@@ -18,7 +18,7 @@ from pathlib import Path
 from pem_client import PemError
 from pem_server.console import log
 from pem_training.predictors import ModelError, open_predictor
-from pem_training.report import as_json, format_table
+from pem_training.report import as_json, format_table, write_chart
 from pem_training.score import score
 from pemexport.repository_steps import ImageError
 from pemexport.segmentation_scores import Scores, find_pairs
@@ -26,13 +26,9 @@ from pemseg import CheckpointError
 
 
 def evaluate(
-    data: Path,
-    model: str,
-    *,
-    split: str = "validation",
-    json_path: Path | None = None,
+    data: Path, model: str, split: str, json_path: Path | None, chart_path: Path | None
 ) -> str:
-    """Measure `model` on a split of `data`; returns the table, writes JSON to a path."""
+    """Measure `model` on a split of `data`; returns the table, writes JSON and chart to paths."""
     pairs = find_pairs(data, split)
     matrices = score(open_predictor(model), pairs)
     evaluation = {name: Scores.from_confusion(matrix) for name, matrix in matrices.items()}
@@ -40,6 +36,9 @@ def evaluate(
         content = as_json(model, str(data), len(pairs), evaluation)
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if chart_path is not None:
+        title = f"{Path(model).name if Path(model).exists() else model}, {len(pairs)} images"
+        write_chart(chart_path, title, evaluation)
     return format_table(evaluation)
 
 
@@ -53,9 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", required=True, help="a checkpoint, an ONNX file, a server's URL")
     parser.add_argument("--split", default="validation", help="default: %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the classes there (.png)")
     options = parser.parse_args(argv)
     try:
-        print(evaluate(options.data, options.model, split=options.split, json_path=options.json))
+        print(evaluate(options.data, options.model, options.split, options.json, options.chart))
     except (CheckpointError, ImageError, ModelError, PemError, OSError) as error:
         log(f"evaluate: {error}")
         return 1
