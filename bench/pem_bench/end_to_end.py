@@ -35,7 +35,6 @@ IMAGE = ROOT / "docs" / "street.jpg"
 PEER_PACKAGES = ("nvidia-pytriton", "fastapi", "uvicorn", "litserve")
 WARM_UP = 24  # requests: three full batches, so that every size of a batch was seen
 
-
 Row = dict[str, Any]  # see `row_of`
 
 

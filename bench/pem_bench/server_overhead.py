@@ -33,15 +33,7 @@ from .agreement import checker
 from .backends import Images, Network
 from .bench_report import overhead_text, publish
 from .cli import BenchError
-from .end_to_end import (
-    WARM_UP,
-    Row,
-    Turn,
-    add_common_arguments,
-    require_positive,
-    row_of,
-    timed_turn,
-)
+from .end_to_end import WARM_UP, Turn, add_common_arguments, require_positive, row_of, timed_turn
 from .engine import shifted_images
 from .load_generator import closed_loop, open_loop, percentile, send_once
 from .machine import describe_machine
@@ -108,7 +100,7 @@ def bare_rate(engine: Network, images: Images, seconds: float) -> float:
     return count / (time.perf_counter() - start)
 
 
-def overhead_of(bare_by_batch: dict[str, float], row: Row, cores: int) -> dict[str, Any]:
+def overhead_of(bare_by_batch: dict[str, float], row: dict[str, Any], cores: int) -> dict[str, Any]:
     """The saturated rate beside the reachable one; processor times are milliseconds an image."""
     bare = max(bare_by_batch.values())
     steps = sum(row["cpu_ms"].get(step, 0.0) for step in STEPS)

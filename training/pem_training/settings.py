@@ -31,24 +31,15 @@ class Settings:
 
     data: Path = _option("folder of the ADE20K layout", same=False, type=Path)
     output: Path = _option(
-        "folder of checkpoints and curves (%(default)s)",
-        ROOT / "artifacts" / "training",
-        same=False,
-        type=Path,
+        "folder of the run (%(default)s)", ROOT / "artifacts" / "training", same=False, type=Path
     )
     steps: int = _option("length of the run (%(default)s)", 160_000, type=int)
     batch: int = _option("images a step, of all processes (%(default)s)", 32, type=int)
     crop: int = _option("side of the crops, a multiple of 32 (%(default)s)", 512, type=int)
-    scale: tuple[float, float] = _option(
-        "range of the random scale (0.5 2.0)", (0.5, 2.0), type=float, nargs=2
-    )
-    short_side: int = _option(
-        "short side at scale 1; 0: each image's own (%(default)s)", 512, type=int
-    )
+    scale: tuple[float, float] = _option("random scale (0.5 2.0)", (0.5, 2.0), type=float, nargs=2)
+    short_side: int = _option("short side at scale 1; 0: its own (%(default)s)", 512, type=int)
     overhang: float = _option(
-        "share of a crop that may lie beyond the right and lower edge (%(default)s)",
-        0.0,
-        type=float,
+        "share of a crop that may lie right of an image or below it (%(default)s)", 0.0, type=float
     )
     color: str = _option("color jitter (%(default)s)", "ssd", choices=tuple(STRENGTHS))
     lr: float = _option("learning rate, with cosine decay (%(default)s)", 4e-4, type=float)
@@ -74,22 +65,14 @@ class Settings:
     device: str = _option("where to compute (%(default)s)", "auto", choices=("auto", "cpu", "cuda"))
     precision: str = _option("the network's (%(default)s)", "auto", choices=PRECISIONS)
     deterministic: bool = _option(
-        "on a GPU: repeat a run bit for bit, slower (a CPU always does)",
-        False,
-        action="store_true",
+        "on a GPU: repeat a run bit for bit, slower (a CPU always does)", False, action="store_true"
     )
     seed: int = _option("another one is another run", 0, type=int)
     workers: int = _option(
-        "processes that prepare images, for each that trains (%(default)s)",
-        0,
-        same=False,
-        type=int,
+        "processes that prepare images, for each that trains (%(default)s)", 0, same=False, type=int
     )
     eval_every: int = _option(
-        "steps between evaluations; 0: none, and no validation split is needed (%(default)s)",
-        2_000,
-        same=False,
-        type=int,
+        "steps between evaluations (%(default)s); 0: no validation", 2_000, same=False, type=int
     )
     save_every: int = _option("steps between checkpoints (%(default)s)", 500, same=False, type=int)
 
