@@ -37,10 +37,7 @@ def ours(image: bytes) -> Detections:
     return found
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name for name in launchers() if name != OURS],
-)
+@pytest.mark.parametrize("name", [name for name in launchers() if name != OURS])
 def test_a_peer_finds_what_we_find_and_leaves_nothing(
     name: str, image: bytes, ours: Detections, tmp_path: Path
 ) -> None:
