@@ -1,6 +1,7 @@
 """Rendered manifests, the services of docker-compose.yml and the stages of the Dockerfile."""
 
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -66,6 +67,7 @@ def gke() -> Documents:
 
 
 def _stages() -> dict[str, list[tuple[str, str]]]:
+    """The instructions of every stage of the Dockerfile: (word, rest), continued lines joined."""
     text = (ROOT / "Dockerfile").read_text()
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     stages: dict[str, list[tuple[str, str]]] = {}
@@ -77,8 +79,8 @@ def _stages() -> dict[str, list[tuple[str, str]]]:
     return stages
 
 
-# The instructions of every stage of the Dockerfile: (word, rest), continued lines joined.
 STAGES = _stages()
+COMMANDS = {n: json.loads(rest) for n, s in STAGES.items() for word, rest in s if word == "CMD"}
 
 
 def get(url: str) -> tuple[int, str]:

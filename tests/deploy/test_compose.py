@@ -17,7 +17,7 @@ from polling import poll
 from pem_fleet.rehearsal.programs import running
 from pem_server.ports import free_ports
 
-from .conftest import DEPLOY, ROOT, SERVICES, STAGES, get
+from .conftest import COMMANDS, DEPLOY, ROOT, SERVICES, STAGES, get
 
 Service = dict[str, Any]
 PROFILES = {
@@ -165,13 +165,11 @@ def test_the_cpu_services_run_by_hand_in_their_order(tmp_path: Path, monkeypatch
         def start(name: str, *command: str) -> None:
             stack.enter_context(running(command, tmp_path / f"{name}.log"))
 
-        scripts = ("/opt/pem/hooks", str(DEPLOY / "hooks")), ("python3", sys.executable)
-        models = ("/models", str(ROOT / "model_repository"))
         # Of this machine's shared memory, other servers may hold a part.
-        memory = ("/dev/shm", str(tmp_path))
-        image = next(json.loads(rest) for word, rest in STAGES["cpu"] if word == "CMD")
-        assert any("/dev/shm" in word for word in image)
-        start("server", *moved(image, *scripts, models, memory), "--stub-network=5:0")
+        folders = ("/models", str(ROOT / "model_repository")), ("/dev/shm", str(tmp_path))
+        scripts = ("/opt/pem/hooks", str(DEPLOY / "hooks")), ("python3", sys.executable)
+        assert "/dev/shm" in " ".join(COMMANDS["cpu"])
+        start("server", *moved(COMMANDS["cpu"], *scripts, *folders), "--stub-network=5:0")
         check = moved(SERVICES["server-cpu"]["healthcheck"]["test"][1:], *scripts)
         assert poll(lambda: subprocess.run(check, capture_output=True).returncode == 0)
 
@@ -184,8 +182,7 @@ def test_the_cpu_services_run_by_hand_in_their_order(tmp_path: Path, monkeypatch
         assert poll(lambda: get(health)[0] == 200)
         assert poll(lambda: get(f"http://{here}:8000/v2/health/ready") == (200, ""))
         assert "nv_inference_count" in get(f"http://{here}:8002/metrics")[1]
-        # Metrics only.
-        assert get(f"http://{here}:8002/v2/models/fai-pem-m-ade/ready")[0] == 404
+        assert get(f"http://{here}:8002/v2/models/fai-pem-m-ade/ready")[0] == 404  # metrics only
 
         shutil.copytree(DEPLOY / "monitoring", tmp_path / "monitoring")
         targets = tmp_path / "monitoring" / "targets" / "pem.yml"

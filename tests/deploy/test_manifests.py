@@ -23,14 +23,16 @@ def test_the_checker_reads_standard_input(gke: Documents) -> None:
     assert done.stdout == "Namespace pem must have the namespace None, not elsewhere.\n"
 
 
-def test_both_autoscalers_have_the_same_numbers() -> None:
+def test_both_autoscalers_have_the_same_numbers_and_query_a_recorded_rule() -> None:
     keda = load("components/keda/scaled-object.yaml")["spec"]
     hpa = load("components/hpa/autoscaler.yaml")["spec"]
     rule = load("components/hpa/prometheus-adapter.yaml")["rules"]["external"][0]
     assert hpa["behavior"] == keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
-    assert hpa["minReplicas"] == keda["minReplicaCount"]
-    assert hpa["maxReplicas"] == keda["maxReplicaCount"]
+    least, most = keda["minReplicaCount"], keda["maxReplicaCount"]
+    assert (hpa["minReplicas"], hpa["maxReplicas"]) == (least, most)
     assert rule["metricsQuery"] == keda["triggers"][0]["metadata"]["query"]
+    groups = load("monitoring/rules.yml")["groups"]
+    assert rule["metricsQuery"] in {each.get("record") for g in groups for each in g["rules"]}
     assert hpa["metrics"][0]["external"]["metric"]["name"] == rule["name"]["as"]
 
 
@@ -115,6 +117,7 @@ PLANTED: tuple[tuple[str, tuple[Any, ...], Any], ...] = (
     ("AverageValue and a fallback", (*SCALER, "fallback"), None),
     ("AverageValue and a fallback", (*TRIGGER, "metricType"), "Value"),
     ("must scale pem-server", (*SCALER, "scaleTargetRef", "name"), "pem-haproxy"),
+    ("must be one autoscaler, and there are 0", (*SCALER[:2], "kind"), "Scaler"),
     ("is above the most", (*SCALER, "minReplicaCount"), 21),
     ("leave its replicas to the autoscaler", (*DEPLOYED, "replicas"), 2),
     ("must have the namespace pem", ("Service", "pem", "metadata", "namespace"), None),
@@ -137,8 +140,3 @@ def test_a_planted_error_is_named(
     else:
         place[last] = value
     assert any(sentence in problem for problem in problems(gke)), problems(gke)
-
-
-def test_without_an_autoscaler_the_checker_says_so(gke: Documents) -> None:
-    left = [document for document in gke if document["kind"] != "ScaledObject"]
-    assert "There must be one autoscaler, and there are 0." in problems(left)

@@ -10,12 +10,7 @@ from rules import within_pods
 
 from pem_server import local_server
 
-from .conftest import DEPLOY, SERVICES, STAGES, Documents, load
-
-COMMANDS = {
-    name: [json.loads(rest) for word, rest in stage if word == "CMD"][-1:]
-    for name, stage in STAGES.items()
-}
+from .conftest import COMMANDS, DEPLOY, SERVICES, STAGES, Documents, load
 
 
 def engine_command(script: str) -> list[str]:
@@ -33,13 +28,6 @@ def test_the_cluster_has_the_rules_that_promtool_tests(load_source) -> None:
     assert written == made, "run python deploy/make_prometheus_rule.py"
 
 
-def test_the_autoscaler_queries_a_recorded_rule() -> None:
-    groups = load("monitoring/rules.yml")["groups"]
-    recorded = {rule.get("record") for group in groups for rule in group["rules"]}
-    scaler = load("components/keda/scaled-object.yaml")
-    assert scaler["spec"]["triggers"][0]["metadata"]["query"] in recorded
-
-
 @pytest.mark.parametrize("file", ["base/capacity.env", "overlays/cpu/capacity/capacity.env"])
 def test_a_capacity_file_is_one_that_the_load_test_writes(file: str) -> None:
     capacity = pytest.importorskip("pem_loadtest.capacity")
@@ -47,7 +35,7 @@ def test_a_capacity_file_is_one_that_the_load_test_writes(file: str) -> None:
 
 
 def test_the_rules_know_how_the_images_and_the_probe_end(load_source) -> None:
-    [t4] = COMMANDS["t4"]
+    t4 = COMMANDS["t4"]
     age, grace = within_pods.CONNECTION_AGE_S["t4"]
     assert f"--exit-timeout-secs={within_pods.EXIT_S['t4']}" in t4
     assert f"--grpc-max-connection-age={age * 1000}" in t4
@@ -60,7 +48,7 @@ def test_the_rules_know_how_the_images_and_the_probe_end(load_source) -> None:
 
 
 def test_the_engine_is_built_by_one_command_everywhere() -> None:
-    [image] = COMMANDS["engine"]
+    image = COMMANDS["engine"]
     documents = yaml.safe_load_all((DEPLOY / "components/t4/engine.yaml").read_text())
     job = next(document for document in documents if document["kind"] == "Job")
     in_cluster = engine_command(job["spec"]["template"]["spec"]["containers"][0]["command"][-1])
@@ -84,4 +72,4 @@ def test_the_gate_of_the_cpu_server_has_the_ports_it_listens_on() -> None:
     pod = load("overlays/cpu/server.yaml")["spec"]["template"]["spec"]
     assert {item["name"]: item["value"] for item in pod["initContainers"][0]["env"]} == ports
     for name in ("HTTP", "GRPC", "METRICS"):
-        assert f"--{name.lower()}-port={ports[f'PEM_{name}']}" in COMMANDS["cpu"][0]
+        assert f"--{name.lower()}-port={ports[f'PEM_{name}']}" in COMMANDS["cpu"]

@@ -95,11 +95,9 @@ def network(documents: Documents) -> Iterator[str]:
 
 def balancing(documents: Documents) -> Iterator[str]:
     """HAProxy resolves the headless Service that exists, with a slot for every server."""
-    headless = {
-        f"{service['metadata']['name']}.{NAMESPACE}.svc.cluster.local."
-        for service in k8s.of_kind(documents, "Service")
-        if service["spec"].get("clusterIP") == "None"
-    }
+    services = k8s.of_kind(documents, "Service")
+    names = [s["metadata"]["name"] for s in services if s["spec"].get("clusterIP") == "None"]
+    headless = {f"{name}.{NAMESPACE}.svc.cluster.local." for name in names}
     most = max((k8s.bounds(scaler)[1] for scaler in k8s.autoscalers(documents)), default=0)
     for proxy in k8s.of_kind(documents, "Deployment", name="pem-haproxy"):
         values = {item["name"]: item["value"] for item in k8s.containers(proxy)[0]["env"]}

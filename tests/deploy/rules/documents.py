@@ -24,6 +24,7 @@ def workloads(documents: Documents) -> Documents:
 
 
 def autoscalers(documents: Documents) -> Documents:
+    """Those of KEDA and of Kubernetes itself."""
     return of_kind(documents, "ScaledObject", "HorizontalPodAutoscaler")
 
 
