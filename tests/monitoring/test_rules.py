@@ -10,31 +10,33 @@ import yaml
 from pem_fleet.rehearsal.prometheus import scale_times
 from pem_server.step_metrics import OUTCOMES
 
+from .conftest import MONITORING, found
+
 
 @pytest.fixture
-def rules(monitoring: Path) -> list[dict]:
-    groups = yaml.safe_load((monitoring / "rules.yml").read_text())["groups"]
+def rules() -> list[dict]:
+    groups = yaml.safe_load((MONITORING / "rules.yml").read_text())["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 
 @pytest.fixture
-def cases(monitoring: Path) -> list[dict]:
+def cases() -> list[dict]:
     """Every expectation of the unit tests."""
-    tests = yaml.safe_load((monitoring / "rules_test.yml").read_text())["tests"]
+    tests = yaml.safe_load((MONITORING / "rules_test.yml").read_text())["tests"]
     return [case for test in tests for case in test.get("promql_expr_test", [])]
 
 
-def run(*command: object) -> None:
-    ended = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+def promtool(*arguments: object) -> None:
+    ended = subprocess.run([found("promtool"), *arguments], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-def test_promtool_accepts_the_configuration(monitoring: Path, promtool: str) -> None:
-    run(promtool, "check", "config", monitoring / "prometheus.yml")
+def test_promtool_accepts_the_configuration() -> None:
+    promtool("check", "config", MONITORING / "prometheus.yml")
 
 
-def test_the_rules_pass_their_unit_tests(monitoring: Path, promtool: str) -> None:
-    run(promtool, "test", "rules", monitoring / "rules_test.yml")
+def test_the_rules_pass_their_unit_tests() -> None:
+    promtool("test", "rules", MONITORING / "rules_test.yml")
 
 
 def test_every_rule_is_tested_with_a_value_and_without_series(
@@ -76,10 +78,8 @@ def test_the_rules_use_outcomes_that_the_steps_count(rules: list[dict]) -> None:
     assert used <= known
 
 
-def test_the_rules_on_a_shorter_time_scale_are_rules(
-    monitoring: Path, promtool: str, tmp_path: Path
-) -> None:
-    text = scale_times((monitoring / "rules.yml").read_text(), 10)
+def test_the_rules_on_a_shorter_time_scale_are_rules(tmp_path: Path) -> None:
+    text = scale_times((MONITORING / "rules.yml").read_text(), 10)
     (tmp_path / "rules.yml").write_text(text)
-    run(promtool, "check", "rules", tmp_path / "rules.yml")
+    promtool("check", "rules", tmp_path / "rules.yml")
     assert not re.search(r"\[\d+[smh]\]|^ *\w+: \d+[smh]$", text, re.MULTILINE)
