@@ -34,13 +34,7 @@ from pemexport.focoos_graph import (
     image_input,
     wrap,
 )
-from pemexport.onnx_export import (
-    CHECKED_BATCHES,
-    Agreement,
-    Images,
-    agreement_of,
-    check_images,
-)
+from pemexport.onnx_export import CHECKED_BATCHES, Agreement, Images, agreement_of, check_images
 from pemexport.onnx_rewrite import open_session, replace_when_done
 
 METADATA_FILES = ("focoos_metadata.json", "model_info.json")  # of SDK 0.9, of 0.25

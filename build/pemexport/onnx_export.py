@@ -70,12 +70,7 @@ class Agreement:
 
 
 def write_served_graph(
-    network: Pem,
-    target: Path,
-    images: Images,
-    *,
-    mask_stride: int = 1,
-    opset: int = OPSET,
+    network: Pem, target: Path, images: Images, *, mask_stride: int = 1, opset: int = OPSET
 ) -> Path:
     """Write `network` for the size of `images` to `target`, checked; returns `target`.
 

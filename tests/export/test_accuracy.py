@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pemexport.accuracy import (
-    AccuracyReport,
-    Evaluation,
-    Example,
-    images_in,
-    labelled_in,
-    spread,
-)
+from pemexport.accuracy import AccuracyReport, Evaluation, Example, images_in, labelled_in, spread
 from pemexport.repository_steps import ImageError, fit, read_back
 from pemexport.segmentation_scores import confusion_matrix
 

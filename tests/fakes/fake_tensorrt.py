@@ -130,7 +130,7 @@ class ITimingCache:
         self._content = content
 
     def serialize(self):
-        note("serialize timing cache")
+        note("serialize_timing_cache")
         return IHostMemory(self._content + b"+timed")
 
 

@@ -6,13 +6,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from pemexport import contract
-from pemquant.calibration import (
-    BINS,
-    Histogram,
-    clip_by_percentile,
-    histograms,
-    largest_values,
-)
+from pemquant.calibration import BINS, Histogram, clip_by_percentile, histograms, largest_values
 
 
 def counted(*parts: np.ndarray) -> Histogram:

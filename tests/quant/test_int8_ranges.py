@@ -97,10 +97,7 @@ def test_an_export_with_calibration_is_served_in_int8(
 
 @needs_int8
 def test_ranges_that_lose_too_much_are_not_written(
-    plain: onnx.ModelProto,
-    image_files: list[Path],
-    square_images: np.ndarray,
-    tmp_path: Path,
+    plain: onnx.ModelProto, image_files: list[Path], square_images: np.ndarray, tmp_path: Path
 ) -> None:
     with pytest.raises(PrecisionError, match=r"101\.0%"):
         write_ranges(

@@ -50,9 +50,7 @@ def stub(request: pytest.FixtureRequest, root: Path) -> str:
     """The type stub of one TensorRT version, such that Python and mypy can read it."""
     path = root.parent / "shared" / "tensorrt-api" / f"tensorrt-{request.param}.pyi"
     if not path.is_file():
-        pytest.skip(
-            f"needs TensorRT's type stubs, and {path.name} is not in ../shared/tensorrt-api"
-        )
+        pytest.skip(f"needs TensorRT's type stubs in ../shared, which lacks {path.name}")
     return readable(path.read_text())
 
 
@@ -60,23 +58,20 @@ def readable(stub: str) -> str:
     """Repair the parts of the generated stubs that are not Python.
 
     Parameters named `in`, or without a default after one with; and a module variable `bool`, which
-    would hide the type of every function's answer. None of these functions is used here.
+    would hide the type. None of these functions is used here.
     """
     lines = re.sub(r"^bool: DataType$", "", stub, flags=re.MULTILINE).split("\n")
-    while (wrong := line_that_is_no_python("\n".join(lines))) is not None:
-        mended = re.sub(r"\(.*\) ->", "(self, *_: typing.Any, **__: typing.Any) ->", lines[wrong])
-        assert mended != lines[wrong], mended
-        lines[wrong] = mended
-    return "\n".join(lines)
-
-
-def line_that_is_no_python(text: str) -> int | None:
-    """Its index; None when all is well."""
-    try:
-        ast.parse(text)
-    except SyntaxError as error:
-        return (error.lineno or 1) - 1
-    return None
+    while True:
+        try:
+            ast.parse("\n".join(lines))
+            return "\n".join(lines)
+        except SyntaxError as error:
+            wrong = (error.lineno or 1) - 1
+            mended = re.sub(
+                r"\(.*\) ->", "(self, *_: typing.Any, **__: typing.Any) ->", lines[wrong]
+            )
+            assert mended != lines[wrong], mended
+            lines[wrong] = mended
 
 
 @pytest.fixture

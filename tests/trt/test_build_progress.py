@@ -34,14 +34,3 @@ def test_unknown_names_are_ignored() -> None:
     phases.start("build", "a parent that has ended", 1)
     phases.finish("build")
     phases.finish("build")
-
-
-def test_every_step_of_a_stopped_build_returns_false() -> None:
-    phases = Phases()
-    phases.start("build", None, 2)
-    assert not phases.stopped
-    phases.stop()
-    assert not phases.step("build")
-    assert not phases.step("another")
-    phases.close()
-    phases.close()

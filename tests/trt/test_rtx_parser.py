@@ -87,9 +87,7 @@ def test_an_operator_that_is_not_supported_is_refused_with_the_parsers_reason(
 
 
 def test_fp32_products_are_refused_with_the_compilers_reason(
-    small_graph: Callable[..., onnx.ModelProto],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    small_graph: Callable[..., onnx.ModelProto], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "fp32.onnx"
     onnx.save(small_graph(), path)
@@ -108,20 +106,3 @@ def test_without_the_packages_the_remedy_is_named(
     monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", None)
     with pytest.raises(EngineError, match="pip install --no-deps tensorrt-rtx"):
         parse_graph(tmp_path / "graph.onnx", print)
-
-
-@pytest.mark.parametrize(
-    ("kind", "precision"), [(TensorProto.FLOAT, "fp32"), (TensorProto.BFLOAT16, "bf16")]
-)
-def test_the_precision_is_that_of_the_products(
-    small_graph: Callable[..., onnx.ModelProto], kind: int, precision: str
-) -> None:
-    model = small_graph(kind)
-    assert graph_types.precision_of(model, graph_types.element_types(model)) == precision
-
-
-def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "text.onnx").write_text("no graph")
-
-    with pytest.raises(EngineError, match=r"text\.onnx"):
-        graph_types.load(tmp_path / "text.onnx")
