@@ -3,7 +3,8 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto
+from onnx_graphs import model_of, node
 
 from pemexport import contract
 from pemquant.calibration import BINS, Histogram, clip_by_percentile, histograms, largest_values
@@ -52,12 +53,10 @@ def test_the_percentile_is_that_of_the_values_that_are_not_zero() -> None:
 
 
 def test_a_graph_is_watched_over_all_images() -> None:
-    nodes = [helper.make_node("Cast", [contract.IMAGE], ["a"], to=TensorProto.FLOAT)]
-    nodes += [helper.make_node("Neg", ["a"], ["b"]), helper.make_node("Identity", ["b"], ["c"])]
-    image = helper.make_tensor_value_info(contract.IMAGE, TensorProto.UINT8, ["n", 2, 2, 3])
-    out = helper.make_tensor_value_info("c", TensorProto.FLOAT, ["n", 2, 2, 3])
-    graph = helper.make_graph(nodes, "negative", [image], [out])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    nodes = [node(f"a = Cast {contract.IMAGE}", to=TensorProto.FLOAT), node("b = Neg a")]
+    shape = ["n", 2, 2, 3]
+    ends = {contract.IMAGE: (TensorProto.UINT8, shape)}, {"c": (TensorProto.FLOAT, shape)}
+    model = model_of([*nodes, node("c = Identity b")], *ends, {})
     images = [np.full((2, 2, 3), value, np.uint8) for value in (3, 200, 9)]
     assert largest_values(model, ["a", "b"], images) == {"a": 200.0, "b": 200.0}
     assert histograms(model, ["b"], images)["b"].counts.sum() == 3 * 12

@@ -1,12 +1,13 @@
 """Strongly typed graphs: what is FP16, what stays FP32, and that the contract stays."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper, shape_inference
+from onnx import TensorProto, shape_inference
+from onnx_graphs import model_of, node
 
 from pemexport import contract
 from pemquant.fp16 import PrecisionError, to_half
@@ -16,18 +17,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
 
-def graph_of(
-    nodes: Sequence[onnx.NodeProto], out: int = FLOAT, **weights: np.ndarray
-) -> onnx.ModelProto:
+def graph_of(lines: str, **constants: np.ndarray) -> onnx.ModelProto:
     """x (n, 4, 4, 4) float32 through the nodes to y."""
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("x", FLOAT, ["n", 4, 4, 4])],
-        [helper.make_tensor_value_info("y", out, None)],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    ends = {"x": (FLOAT, ["n", 4, 4, 4])}, {"y": (FLOAT, None)}
+    return model_of([node(line) for line in lines.split("; ")], *ends, constants)
 
 
 def types_of(model: onnx.ModelProto) -> dict[str, int]:
@@ -41,22 +34,16 @@ def types_of(model: onnx.ModelProto) -> dict[str, int]:
 def types_by_operator(model: onnx.ModelProto) -> dict[str, set[int]]:
     """The types of the first input of every operator."""
     types, found = types_of(model), defaultdict(set)
-    for node in model.graph.node:
-        found[node.op_type].add(types[node.input[0]])
+    for each in model.graph.node:
+        found[each.op_type].add(types[each.input[0]])
     return found
 
 
 WEIGHT = np.ones((4, 4), np.float32)
-node = helper.make_node
 
 
 def test_a_sum_is_as_wide_as_its_widest_part_but_not_for_a_constant() -> None:
-    nodes = [
-        node("MatMul", ["x", "w"], ["half"]),
-        node("Softmax", ["x"], ["wide"]),
-        node("Add", ["half", "b"], ["still_half"]),
-        node("Add", ["still_half", "wide"], ["y"]),
-    ]
+    nodes = "half = MatMul x w; wide = Softmax x; still_half = Add half b; y = Add still_half wide"
     types = types_of(to_half(graph_of(nodes, w=WEIGHT, b=np.ones(4, np.float32))))
     assert (types["still_half"], types["y"]) == (HALF, FLOAT)
 
@@ -83,7 +70,6 @@ def test_a_network_is_typed_throughout_and_keeps_its_contract(
 
 
 def test_a_weight_beyond_fp16_is_refused() -> None:
-    nodes = [node("MatMul", ["x", "w"], ["a"]), node("Softmax", ["x"], ["b"])]
-    nodes += [node("MatMul", ["a", "w"], ["c"]), node("Add", ["c", "b"], ["y"])]
+    nodes = "a = MatMul x w; b = Softmax x; c = MatMul a w; y = Add c b"
     with pytest.raises(PrecisionError, match=r"70000.*--precision"):
         to_half(graph_of(nodes, w=np.float32(70_000) * WEIGHT))

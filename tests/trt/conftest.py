@@ -1,9 +1,7 @@
 """TensorRT for tests: a fake, and the type stubs of the real one; a graph to build."""
 
-import ast
 import importlib
 import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +10,13 @@ from types import ModuleType
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from onnx_graphs import model_of, node
 
 import pemtrt
 from pemtrt import gpu_info
 from pemtrt.engine_build import BuildPaths
 from pemtrt.gpu_info import Gpu, Machine
 
-VERSIONS = ["10.16.1", "11.4.0"]
 NAMES = ["wall", "sky"]
 CONFIG = """
 platform: "tensorrt_plan"
@@ -45,35 +43,6 @@ def tensorrt(no_tensorrt: None, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return fake
 
 
-@pytest.fixture(params=VERSIONS)
-def stub(request: pytest.FixtureRequest, root: Path) -> str:
-    """The type stub of one TensorRT version, such that Python and mypy can read it."""
-    path = root.parent / "shared" / "tensorrt-api" / f"tensorrt-{request.param}.pyi"
-    if not path.is_file():
-        pytest.skip(f"needs TensorRT's type stubs in ../shared, which lacks {path.name}")
-    return readable(path.read_text())
-
-
-def readable(stub: str) -> str:
-    """Repair the parts of the generated stubs that are not Python.
-
-    Parameters named `in`, or without a default after one with; and a module variable `bool`, which
-    would hide the type. None of these functions is used here.
-    """
-    lines = re.sub(r"^bool: DataType$", "", stub, flags=re.MULTILINE).split("\n")
-    while True:
-        try:
-            ast.parse("\n".join(lines))
-            return "\n".join(lines)
-        except SyntaxError as error:
-            wrong = (error.lineno or 1) - 1
-            mended = re.sub(
-                r"\(.*\) ->", "(self, *_: typing.Any, **__: typing.Any) ->", lines[wrong]
-            )
-            assert mended != lines[wrong], mended
-            lines[wrong] = mended
-
-
 @pytest.fixture
 def t4() -> Machine:
     """A machine with one T4 and the TensorRT of a serving image."""
@@ -87,17 +56,13 @@ def small_graph() -> Callable[..., onnx.ModelProto]:
     def make(kind: int = TensorProto.FLOAT) -> onnx.ModelProto:
         weight = helper.make_tensor("weight", kind, [2, 2], [1.0, 0.0, 0.0, 1.0])
         nodes = [
-            helper.make_node("Cast", ["image"], ["x"], to=kind),
-            helper.make_node("MatMul", ["x", "weight"], ["y"], "product"),
-            helper.make_node("Cast", ["y"], ["z"], to=TensorProto.FLOAT),
-            helper.make_node("Cast", ["z"], ["masks"], to=TensorProto.UINT8),
+            node("x = Cast image", to=kind),
+            node("y = MatMul x weight", "product"),
+            node("z = Cast y", to=TensorProto.FLOAT),
+            node("masks = Cast z", to=TensorProto.UINT8),
         ]
-        ends = [
-            helper.make_tensor_value_info(name, TensorProto.UINT8, ["batch", 2])
-            for name in ("image", "masks")
-        ]
-        graph = helper.make_graph(nodes, "small", ends[:1], ends[1:], [weight])
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+        end = (TensorProto.UINT8, ["batch", 2])
+        model = model_of(nodes, {"image": end}, {"masks": end}, {"weight": weight}, opset=17)
         model.metadata_props.add(key="class_names", value=json.dumps(NAMES))
         return model
 

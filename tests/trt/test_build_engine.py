@@ -18,7 +18,6 @@ def test_the_command_builds_and_prints_the_path(
     words = "--onnx graph --output target --config config --timing-caches timing_caches"
     words += " --report report --backend backend"
     flat = [str(getattr(places, word, word)) for word in words.split()] + ["--opt-batch", "8"]
-
     assert build_engine.main(flat) == 0
     assert capsys.readouterr().out == f"{places.target}\n"
     assert read_manifest(manifest_path(places.target)).profile.best == 8
@@ -43,7 +42,6 @@ def test_an_interrupted_command_exits_with_130(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(build_engine, "make_engine", interrupted)
-
     assert build_engine.main([]) == 130
     assert "interrupted" in capsys.readouterr().err
 

@@ -35,7 +35,6 @@ def test_an_engine_is_installed_with_its_manifest(
     places: BuildPaths, t4: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     built = make_engine(places, BuildOptions())
-
     assert places.target.read_bytes() == b"an engine"
     assert json.loads((places.report / "layers.json").read_text()) == {"Layers": []}
     assert read_manifest(manifest_path(places.target)) == built
@@ -65,7 +64,6 @@ def test_an_engine_is_installed_with_its_manifest(
 def test_tensorrt_is_called_in_this_order(tensorrt: ModuleType, places: BuildPaths) -> None:
     options = BuildOptions(profile=Profile(1, 2, 8), workspace_bytes=5, optimization_level=4)
     make_engine(places, options)
-
     in_order = """ILogger create_network parse_from_file set_memory_pool_limit clear_flag set_shape
         add_optimization_profile set_timing_cache IProgressMonitor build_serialized_network
         step_complete serialize_timing_cache deserialize_cuda_engine get_engine_information"""
@@ -92,7 +90,6 @@ def test_a_build_begins_with_the_timings_of_the_last_unless_tensorrt_rejects_the
     make_engine(places, BuildOptions())
     tensorrt.behaviour.accepts_cache = accepted
     make_engine(places, BuildOptions())
-
     again = [] if accepted else [(b"", False)]
     assert calls(tensorrt, "set_timing_cache") == [(b"", False), (b"+timed", False), *again]
     cache = timing_cache_path(places.timing_caches, t4.tensorrt, "Tesla T4", t4.driver)
@@ -154,7 +151,6 @@ def test_what_the_configuration_does_not_serve_is_not_built(
     config = places.config.read_text()
     assert before in config
     places.config.write_text(config.replace(before, after))
-
     with pytest.raises(EngineError, match=message):
         make_engine(places, BuildOptions(**options))
     assert journal(tensorrt) == []
@@ -182,7 +178,6 @@ def test_a_signal_ends_the_build_and_leaves_nothing(
     both = (signal.SIGINT, signal.SIGTERM)
     handlers = [signal.getsignal(each) for each in both]
     tensorrt.behaviour.during_build = lambda monitor: os.kill(os.getpid(), number)
-
     with pytest.raises(KeyboardInterrupt):
         make_engine(places, BuildOptions())
     assert "next step" in capsys.readouterr().err

@@ -1,12 +1,16 @@
 """Kernels of small graphs, whose reads and writes can be counted by hand."""
 
+import re
+
 import numpy as np
-import onnx
 import pytest
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto
+from onnx.shape_inference import infer_shapes
+from onnx_graphs import model_of, node
 
 from pemtrt.graph_costs import Kernels, kernels_of
 
+FLOAT = TensorProto.FLOAT
 CONSTANTS = {
     "weight": np.zeros((8, 4, 3, 3), np.float32),
     "second": np.zeros((8, 8, 1, 1), np.float32),
@@ -31,25 +35,22 @@ ATTRIBUTES: dict[str, dict[str, object]] = {
 IMAGE = (4, 16, 16)  # elements of one: 1,024
 
 
-def node(line: str) -> NodeProto:
+def made(line: str) -> NodeProto:
     """Of a line such as "y = Conv3x3 image weight"."""
-    outputs, operation = line.strip().split(" = ")
-    kind, *inputs = operation.split(" ")
-    operator = kind.removesuffix("3x3").removesuffix("Float16").removesuffix("Float")
-    return helper.make_node(operator, inputs, outputs.split(), **ATTRIBUTES.get(kind, {}))
+    line = line.strip()
+    kind = line.split(" = ")[1].split()[0]
+    operator = re.sub("3x3|Float.*", "", kind)
+    return node(line.replace(kind, operator), **ATTRIBUTES.get(kind, {}))
 
 
 def kernels(lines: str, image: tuple[int | str, ...] = IMAGE) -> Kernels:
     """Of a graph in a batch of 2, the last line its output."""
-    nodes = [node(line) for line in lines.strip().splitlines()]
+    nodes = [made(line) for line in lines.splitlines()]
     used = {name for one in nodes for name in one.input}
-    constants = [numpy_helper.from_array(v, k) for k, v in CONSTANTS.items() if k in used]
-    source = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", *image])
-    out = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)
-    graph = helper.make_graph(nodes, "small", [source], [out], constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    constants = {name: value for name, value in CONSTANTS.items() if name in used}
+    ends = {"image": (FLOAT, ["batch", *image])}, {nodes[-1].output[0]: (FLOAT, None)}
     # The output needs a shape whose first dimension is the batch.
-    return kernels_of(onnx.shape_inference.infer_shapes(model), 2)
+    return kernels_of(infer_shapes(model_of(nodes, *ends, constants, opset=17)), 2)
 
 
 def test_what_another_kernel_needs_is_written_and_read_again() -> None:

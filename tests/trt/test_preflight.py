@@ -183,7 +183,6 @@ def test_a_file_that_is_no_manifest_is_refused(
     if isinstance(content, dict):
         content = json.dumps(json.loads(path.read_text()) | content)
     path.write_text(content)
-
     code, lines = check()
     assert (code, len(lines)) == (1, 1)
     assert "model.plan.json" in lines[0]
@@ -194,7 +193,6 @@ def test_every_visible_gpu_must_fit(
 ) -> None:
     both = replace(t4, gpus=(*t4.gpus, Gpu("NVIDIA L4", "8.9")))
     monkeypatch.setattr(gpu_info, "this_machine", lambda backend: both)
-
     _, lines = check()
     assert "GPU 1 is NVIDIA L4 with compute capability 8.9" in lines[0]
     assert "CUDA_VISIBLE_DEVICES" in lines[0]

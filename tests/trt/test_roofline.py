@@ -3,7 +3,8 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
+from onnx_graphs import model_of, node
 
 from pemexport import contract
 from pemtrt.roofline import OTHER, Device, images_per_second, parts, roofline, section_of
@@ -15,15 +16,12 @@ READ, WEIGHTS, WRITTEN = 4 * 8 * 8, 8 * 4 * 9, 8 * 8 * 8
 
 @pytest.fixture
 def convolution() -> onnx.ModelProto:
-    shape = ["batch", 4, 8, 8]
-    graph = helper.make_graph(
-        [helper.make_node("Conv", ["image", "w"], ["y"], name="/one", pads=[1, 1, 1, 1])],
-        "one",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 8, 8, 8])],
-        [numpy_helper.from_array(np.zeros((8, 4, 3, 3), np.float32), "w")],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    conv = node("y = Conv image w", "/one", pads=[1] * 4)
+    ends = [
+        {name: (TensorProto.FLOAT, ["batch", channels, 8, 8])}
+        for name, channels in (("image", 4), ("y", 8))
+    ]
+    return model_of([conv], *ends, {"w": np.zeros((8, 4, 3, 3), np.float32)}, opset=17)
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,6 @@ def test_an_operator_that_is_not_supported_is_refused_with_the_parsers_reason(
     node = next(node for node in model.graph.node if node.name == "/ArgMax")
     node.op_type = operator
     del node.attribute[:]
-
     with pytest.raises(EngineError, match=rf"node /ArgMax \({operator}\): .*{reason}"):
         parse(model, tmp_path)
 
