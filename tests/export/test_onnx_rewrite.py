@@ -20,9 +20,8 @@ def scaled_input() -> onnx.ModelProto:
         "unread": np.ones(5, np.float32),
     }
     nodes = [node("wide = Cast half", to=FLOAT), node("weight = Mul wide scale")]
-    nodes += map(
-        node, ["table = Add column row", "product = Mul x weight", "y = Add product table"]
-    )
+    lines = "table = Add column row; product = Mul x weight; y = Add product table"
+    nodes += map(node, lines.split("; "))
     end = (FLOAT, ["n", 100, 100])
     return model_of(nodes, {"x": end}, {"y": end}, constants)
 

@@ -50,30 +50,6 @@ TRUTH = np.array([[0, 1, 1], [3, 3, 0]], np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("answer", "miou", "pixel_accuracy"),
-    [
-        (TRUTH, 1.0, 1.0),
-        (np.where(TRUTH == 0, 2, TRUTH), 1.0, 1.0),  # where no label is, anything goes
-        (np.zeros_like(TRUTH), 0.0, 0.0),  # nothing found
-        (np.full_like(TRUTH, 2), 0.0, 0.0),
-        (np.full_like(TRUTH, 1), 0.25, 0.5),  # half of (2 / 4 and 0 / 2)
-    ],
-)
-def test_perfect_empty_and_wrong_answers(
-    answer: np.ndarray, miou: float, pixel_accuracy: float
-) -> None:
-    scores = Scores.from_confusion(confusion_matrix(TRUTH, answer.astype(np.uint8), 3))
-    assert (scores.miou, scores.pixel_accuracy) == (miou, pixel_accuracy)
-
-
-def test_nothing_labelled_has_no_score() -> None:
-    matrix = confusion_matrix(np.zeros((2, 2), np.uint8), np.ones((2, 2), np.uint8), 3)
-    scores = Scores.from_confusion(matrix)
-    assert math.isnan(scores.miou)
-    assert math.isnan(scores.pixel_accuracy)
-
-
-@pytest.mark.parametrize(
     ("answer", "facts"),
     [
         (np.zeros((2, 4), np.uint8), r"\(2, 3\).*\(2, 4\)"),

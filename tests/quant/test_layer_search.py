@@ -46,9 +46,8 @@ def answering(factor: int, offset: int) -> onnx.ModelProto:
     constants |= {"factor": np.array(factor, np.float32), "offset": np.array(offset, np.float32)}
     outputs = {contract.MASKS: (TensorProto.UINT8, ["n", 4, 4])}
     outputs |= {contract.CLASS_IDS: (TensorProto.INT32, [1, 256])}
-    return model_of(
-        nodes, {contract.IMAGE: (TensorProto.UINT8, ["n", 4, 4, 3])}, outputs, constants
-    )
+    image = {contract.IMAGE: (TensorProto.UINT8, ["n", 4, 4, 3])}
+    return model_of(nodes, image, outputs, constants)
 
 
 def test_a_layers_sensitivity_is_the_share_of_pixels_that_it_changes() -> None:

@@ -17,6 +17,8 @@ from pemtrt import gpu_info
 from pemtrt.engine_build import BuildPaths
 from pemtrt.gpu_info import Gpu, Machine
 
+Graph = Callable[..., onnx.ModelProto]
+
 NAMES = ["wall", "sky"]
 CONFIG = """
 platform: "tensorrt_plan"
@@ -50,7 +52,7 @@ def t4() -> Machine:
 
 
 @pytest.fixture(scope="session")
-def small_graph() -> Callable[..., onnx.ModelProto]:
+def small_graph() -> Graph:
     """Make a graph with uint8 in and out, one product between, with weights of `kind`."""
 
     def make(kind: int = TensorProto.FLOAT) -> onnx.ModelProto:
@@ -70,7 +72,7 @@ def small_graph() -> Callable[..., onnx.ModelProto]:
 
 
 @pytest.fixture
-def places(small_graph: Callable[..., onnx.ModelProto], tmp_path: Path) -> BuildPaths:
+def places(small_graph: Graph, tmp_path: Path) -> BuildPaths:
     """A folder with such a graph and its configuration, nothing built yet."""
     onnx.save(small_graph(), tmp_path / "model.onnx")
     (tmp_path / "t4.pbtxt").write_text(CONFIG)

@@ -10,9 +10,11 @@ from pemtrt.engine_build import BuildPaths
 from pemtrt.gpu_info import Machine
 from pemtrt.manifest import EngineError, Profile, manifest_path, read_manifest
 
+Capture = pytest.CaptureFixture[str]
+
 
 def test_the_command_builds_and_prints_the_path(
-    places: BuildPaths, on: Callable, t4: Machine, capsys: pytest.CaptureFixture[str]
+    places: BuildPaths, on: Callable, t4: Machine, capsys: Capture
 ) -> None:
     on(t4)
     words = "--onnx graph --output target --config config --timing-caches timing_caches"
@@ -23,9 +25,7 @@ def test_the_command_builds_and_prints_the_path(
     assert read_manifest(manifest_path(places.target)).profile.best == 8
 
 
-def test_the_command_says_in_one_line_what_is_wrong(
-    places: BuildPaths, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_says_in_one_line_what_is_wrong(places: BuildPaths, capsys: Capture) -> None:
     places.graph.with_name("text.onnx").write_text("no graph")
     for name in ("absent.onnx", "text.onnx"):
         assert build_engine.main(["--check", str(places.graph.with_name(name))]) == 1
@@ -36,7 +36,7 @@ def test_the_command_says_in_one_line_what_is_wrong(
 
 
 def test_an_interrupted_command_exits_with_130(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

@@ -17,6 +17,8 @@ from pemtrt.engine_build import BuildPaths, make_engine
 from pemtrt.gpu_info import Machine
 from pemtrt.manifest import EngineError, Profile, Tensor, manifest_path, read_manifest, sha256
 
+Capture = pytest.CaptureFixture[str]
+
 
 @pytest.fixture(autouse=True)
 def built_on_t4(on: Callable[[Machine], None], t4: Machine) -> None:
@@ -32,7 +34,7 @@ def calls(tensorrt: ModuleType, what: str) -> list[tuple]:
 
 
 def test_an_engine_is_installed_with_its_manifest(
-    places: BuildPaths, t4: Machine, capsys: pytest.CaptureFixture[str]
+    places: BuildPaths, t4: Machine, capsys: Capture
 ) -> None:
     built = make_engine(places, BuildOptions())
     assert places.target.read_bytes() == b"an engine"
@@ -81,11 +83,7 @@ def test_tensorrt_is_called_in_this_order(tensorrt: ModuleType, places: BuildPat
 
 @pytest.mark.parametrize("accepted", [True, False])
 def test_a_build_begins_with_the_timings_of_the_last_unless_tensorrt_rejects_them(
-    tensorrt: ModuleType,
-    places: BuildPaths,
-    t4: Machine,
-    capsys: pytest.CaptureFixture[str],
-    accepted: bool,
+    tensorrt: ModuleType, places: BuildPaths, t4: Machine, capsys: Capture, accepted: bool
 ) -> None:
     make_engine(places, BuildOptions())
     tensorrt.behaviour.accepts_cache = accepted
@@ -173,7 +171,7 @@ def test_a_disk_that_is_full_leaves_the_old_engine_and_its_manifest(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_build_and_leaves_nothing(
-    tensorrt: ModuleType, places: BuildPaths, capsys: pytest.CaptureFixture[str], number: int
+    tensorrt: ModuleType, places: BuildPaths, capsys: Capture, number: int
 ) -> None:
     both = (signal.SIGINT, signal.SIGTERM)
     handlers = [signal.getsignal(each) for each in both]

@@ -13,6 +13,8 @@ import pytest
 from pemtrt import gpu_info
 from pemtrt.manifest import EngineError
 
+Compile = Callable[..., Path]
+
 CUDA = """
 #include <string.h>
 int cuInit(unsigned flags) { return INIT; }
@@ -42,7 +44,7 @@ BACKEND = "int getInferLibMajorVersion(void); int use(void) { return getInferLib
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Callable[..., Path]:
+def library(tmp_path: Path) -> Compile:
     """Compile a shared library."""
     if not shutil.which("cc"):
         pytest.skip("needs a C compiler, cc, to compile fakes of NVIDIA's libraries")
@@ -67,7 +69,7 @@ def run(tmp_path: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def backend(library: Callable[..., Path], tmp_path: Path) -> Path:
+def backend(library: Compile, tmp_path: Path) -> Path:
     """A server's backend that needs libnvinfer, which lies on the loader's path."""
     library("libnvinfer.so.10", NVINFER)
     linked = ["-Wl,--no-as-needed", f"-L{tmp_path}", "-l:libnvinfer.so.10"]
@@ -75,7 +77,7 @@ def backend(library: Callable[..., Path], tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def machine(library: Callable[..., Path], backend: Path) -> Callable[..., Path]:
+def machine(library: Compile, backend: Path) -> Compile:
     """Compile its other libraries, with what CUDA returns; the backend."""
 
     def make(init: int, count: int, attribute: int) -> Path:
@@ -87,9 +89,7 @@ def machine(library: Callable[..., Path], backend: Path) -> Callable[..., Path]:
     return make
 
 
-def test_gpus_driver_and_the_servers_tensorrt_are_printed(
-    machine: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_gpus_driver_and_the_servers_tensorrt_are_printed(machine: Compile, tmp_path: Path) -> None:
     output = run(tmp_path, "--backend", machine(0, 2, 0))
     assert output.stdout.splitlines() == [
         "TensorRT of the server: 10.16.1.11",
@@ -107,7 +107,7 @@ def test_gpus_driver_and_the_servers_tensorrt_are_printed(
     ("setting", "fact"), [((100, 1, 0), "100"), ((0, 0, 0), "CUDA_VISIBLE"), ((0, 1, 1), "GPU 0")]
 )
 def test_an_unusable_gpu_is_one_line(
-    machine: Callable[..., Path], tmp_path: Path, setting: tuple[int, ...], fact: str
+    machine: Compile, tmp_path: Path, setting: tuple[int, ...], fact: str
 ) -> None:
     output = run(tmp_path, "--backend", machine(*setting))
     assert output.returncode == 1
