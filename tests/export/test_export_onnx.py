@@ -19,8 +19,6 @@ from pemseg.pem import Pem
 Capture = pytest.CaptureFixture[str]
 Build = Callable[..., Pem]
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
-
 
 @pytest.fixture
 def images() -> np.ndarray:

@@ -31,54 +31,49 @@ SIZE = 32
 QUERIES, CLASSES = 100, 150
 
 
-class Inner(nn.Module):
+def probabilities(masks: Tensor, classes: Tensor) -> tuple[Tensor, ...]:
+    """SDK 0.12 and later: masks first."""
+    return masks, classes
+
+
+def raw_logits(masks: Tensor, classes: Tensor) -> tuple[Tensor, ...]:
+    return masks, classes.log()
+
+
+def index_map(masks: Tensor, classes: Tensor) -> tuple[Tensor, ...]:
+    """SDK 0.9: class ids, index map, scores."""
+    scores, class_ids = classes.max(-1)
+    return class_ids, (masks * scores[..., None, None]).argmax(1), scores
+
+
+def index_map_of_floats(masks: Tensor, classes: Tensor) -> tuple[Tensor, ...]:
+    return tuple(output.float() for output in index_map(masks, classes))
+
+
+class Stub(nn.Module):
     """A network that depends on colors, so that a wrong channel order changes every answer."""
 
-    def __init__(self, stride: int, classes: int = CLASSES) -> None:
+    def __init__(
+        self, finish: Callable[..., Any], stride: int, classes: int = CLASSES, batch: int = -1
+    ) -> None:
+        """`batch` 1: what tracing with one image can leave behind in the graph itself."""
         super().__init__()
         torch.manual_seed(5)
         self.mean = nn.Parameter(torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1))
         self.see = nn.Conv2d(3, QUERIES, 5, stride, padding=2)
         self.name = nn.Linear(QUERIES, QUERIES * (classes + 1))
-        self.classes = classes
+        self.finish, self.classes, self.batch = finish, classes, batch
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def inside(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mask probabilities (B, Q, h, w) and class probabilities (B, Q, K)."""
         seen = self.see((images.float() - self.mean) / 58)
         logits = self.name(seen.mean((2, 3))).unflatten(1, (QUERIES, self.classes + 1))
         return (seen * 3).sigmoid(), (logits * 9).softmax(-1)[..., :-1]
 
-
-class AsProbabilities(Inner):
-    """SDK 0.12 and later: masks first."""
-
-
-class AsRawLogits(Inner):
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        masks, probabilities = super().forward(images)
-        return masks, probabilities.log()
-
-
-class AsIndexMap(Inner):
-    """SDK 0.9: class ids, index map, scores."""
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        masks, probabilities = super().forward(images)
-        scores, class_ids = probabilities.max(-1)
-        return class_ids, (masks * scores[..., None, None]).argmax(1), scores
-
-
-class AsIndexMapOfFloats(AsIndexMap):
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        class_ids, masks, scores = super().forward(images)
-        return class_ids.float(), masks.float(), scores
-
-
-class OfOneImage(AsIndexMap):
-    """What tracing with one image can leave behind: a batch of one in the graph itself."""
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return super().forward(images.reshape(1, 3, SIZE, SIZE))
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        if self.batch > 0:
+            images = images.reshape(self.batch, 3, SIZE, SIZE)
+        return self.finish(*self.inside(images))
 
 
 MASKS_FIRST = ("masks", "logits")
@@ -125,10 +120,9 @@ def exported(tmp_path: Path) -> Make:
 def wrap(exported: Make, tmp_path: Path, images: np.ndarray) -> Make:
     """Export a module as the SDK does, and wrap it."""
 
-    def wrap(module: nn.Module, names: tuple[str, ...], **options: Any) -> Path:
-        bgr = options.pop("bgr", False)
-        source, target = exported(module, names, **options), tmp_path / "new" / f"{bgr}.onnx"
-        return wrap_focoos.wrap_focoos(source, target, images, bgr=bgr)
+    def wrap(module: nn.Module, names: tuple[str, ...], bgr: bool = False, **options: Any) -> Path:
+        target = tmp_path / "new" / ("bgr.onnx" if bgr else "rgb.onnx")
+        return wrap_focoos.wrap_focoos(exported(module, names, **options), target, images, bgr=bgr)
 
     return wrap
 
@@ -136,11 +130,11 @@ def wrap(exported: Make, tmp_path: Path, images: np.ndarray) -> Make:
 @pytest.mark.parametrize(
     ("module", "names", "axes", "opset"),
     [
-        (AsIndexMap(1), THREE, OPEN, 17),
-        (AsIndexMapOfFloats(1), ("output0", "output1", "output2"), FIXED, 13),
-        (AsIndexMap(4), THREE, OPEN, 17),
-        (AsProbabilities(1), MISNAMED, OPEN, 18),
-        (AsProbabilities(4), MASKS_FIRST, FIXED, 18),
+        (Stub(index_map, 1), THREE, OPEN, 17),
+        (Stub(index_map_of_floats, 1), ("output0", "output1", "output2"), FIXED, 13),
+        (Stub(index_map, 4), THREE, OPEN, 17),
+        (Stub(probabilities, 1), MISNAMED, OPEN, 18),
+        (Stub(probabilities, 4), MASKS_FIRST, FIXED, 18),
     ],
     ids=["map", "floats", "map at 1/4", "misnamed", "masks at 1/4"],
 )
@@ -148,7 +142,7 @@ def test_a_graph_of_either_layout_gets_the_tensors_of_the_contract(
     wrap: Make,
     images: np.ndarray,
     capsys: Capture,
-    module: nn.Module,
+    module: Stub,
     names: tuple[str, ...],
     axes: dict[str, dict[int, str]],
     opset: int,
@@ -165,11 +159,11 @@ def test_a_graph_of_either_layout_gets_the_tensors_of_the_contract(
     assert len(np.unique(masks)) > 5  # or the agreement would say nothing
 
 
-def truth(module: nn.Module, images: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
+def truth(module: Stub, images: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
     """The card's reading of the network itself, in PyTorch."""
     with torch.inference_mode():
-        masks, probabilities = Inner.forward(module, torch.from_numpy(images).permute(0, 3, 1, 2))
-        scores, class_ids = probabilities.max(-1)
+        masks, classes = module.inside(torch.from_numpy(images).permute(0, 3, 1, 2))
+        scores, class_ids = classes.max(-1)
         weighted = masks * scores[..., None, None]
         if weighted.shape[-1] != size:
             weighted = nn.functional.interpolate(weighted, (size, size), mode="bilinear")
@@ -184,13 +178,13 @@ def answers(path: Path, images: np.ndarray) -> tuple[np.ndarray, ...]:
 def test_half_precision_and_uint8_inputs_are_fed_what_they_take(
     wrap: Make, images: np.ndarray, dtype: torch.dtype
 ) -> None:
-    target = wrap(AsIndexMap(1), THREE, dtype=dtype)
-    expected = truth(AsIndexMap(1), images, SIZE)
+    target = wrap(Stub(index_map, 1), THREE, dtype=dtype)
+    expected = truth(Stub(index_map, 1), images, SIZE)
     np.testing.assert_array_equal(answers(target, images)[0], expected[0])
 
 
 def test_blue_first_is_fed_blue_first(wrap: Make, images: np.ndarray) -> None:
-    plain, turned = (wrap(AsIndexMap(1), THREE, bgr=bgr) for bgr in (False, True))
+    plain, turned = (wrap(Stub(index_map, 1), THREE, bgr=bgr) for bgr in (False, True))
     flipped = np.ascontiguousarray(images[..., ::-1])
     for one, other in zip(answers(turned, flipped), answers(plain, images), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -198,7 +192,7 @@ def test_blue_first_is_fed_blue_first(wrap: Make, images: np.ndarray) -> None:
 
 
 def test_the_new_file_has_metadata(wrap: Make) -> None:
-    wrapped = onnx.load(wrap(AsProbabilities(4), MASKS_FIRST))
+    wrapped = onnx.load(wrap(Stub(probabilities, 4), MASKS_FIRST))
     facts = {entry.key: entry.value for entry in wrapped.metadata_props}
     assert json.loads(facts["class_names"]) == contract.class_names()
     assert facts["wrapped_layout"] == "probabilities, masks at stride 4, RGB inside"
@@ -210,39 +204,35 @@ def test_the_new_file_has_metadata(wrap: Make) -> None:
 @pytest.mark.parametrize(
     ("module", "names", "reason"),
     [
-        (AsRawLogits(4), MASKS_FIRST, "class probabilities .* 0 to 1"),
-        (AsProbabilities(4, classes=19), MASKS_FIRST, "150 classes .* got 19"),
-        (AsProbabilities(3), MASKS_FIRST, "whole number of times smaller"),
-        (AsIndexMap(8), THREE, "got 8"),
+        (Stub(raw_logits, 4), MASKS_FIRST, "class probabilities .* 0 to 1"),
+        (Stub(probabilities, 4, classes=19), MASKS_FIRST, "150 classes .* got 19"),
+        (Stub(probabilities, 3), MASKS_FIRST, "whole number of times smaller"),
+        (Stub(index_map, 8), THREE, "got 8"),
         (nn.Conv2d(3, 4, 3), ("boxes",), r"outputs must be .* got boxes \(1, 4, 30, 30\)"),
     ],
     ids=["raw logits", "other classes", "odd stride", "map at 1/8", "a detector"],
 )
 def test_another_graph_is_refused_and_the_old_file_stays(
-    exported: Make,
-    tmp_path: Path,
-    images: np.ndarray,
-    module: nn.Module,
-    names: tuple[str, ...],
-    reason: str,
+    wrap: Make, tmp_path: Path, module: nn.Module, names: tuple[str, ...], reason: str
 ) -> None:
-    target = tmp_path / "model.onnx"
+    target = tmp_path / "new" / "rgb.onnx"
+    target.parent.mkdir()
     target.write_bytes(b"the old one")
     with pytest.raises(ForeignGraphError, match=reason):
-        wrap_focoos.wrap_focoos(exported(module, names), target, images)
+        wrap(module, names)
     assert target.read_bytes() == b"the old one"
 
 
 def test_a_graph_of_one_image_is_refused_with_the_remedy(wrap: Make, tmp_path: Path) -> None:
     with pytest.raises(WrapError, match="dynamic batch"):
-        wrap(OfOneImage(1), THREE, axes=FIXED)
+        wrap(Stub(index_map, 1, batch=1), THREE, axes=FIXED)
     assert not list((tmp_path / "new").glob("*"))
 
 
 def test_a_graph_of_another_size_or_with_two_inputs_is_refused(
     exported: Make, tmp_path: Path, images: np.ndarray
 ) -> None:
-    source = exported(AsIndexMap(1), THREE, FIXED)
+    source = exported(Stub(index_map, 1), THREE, FIXED)
     with pytest.raises(ForeignGraphError, match=r"\(batch, 3, 16, 16\), got \(1, 3, 32, 32\)"):
         wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", images[:, :16, :16])
     model = onnx.load(source)
@@ -256,7 +246,7 @@ def test_a_graph_of_another_size_or_with_two_inputs_is_refused(
 def test_other_class_names_beside_the_graph_are_refused(
     exported: Make, tmp_path: Path, images: np.ndarray, name: str
 ) -> None:
-    source, names = exported(AsIndexMap(1), THREE), contract.class_names()
+    source, names = exported(Stub(index_map, 1), THREE), contract.class_names()
     names[8] += " "  # so the SDK's registry spells "window"
     (source.parent / name).write_text(json.dumps({"classes": names}))
     wrap_focoos.wrap_focoos(source, tmp_path / "m.onnx", images)

@@ -13,7 +13,6 @@ from pemseg import Pem, load_network
 Capture = pytest.CaptureFixture[str]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_a_checkpoint_becomes_safetensors_of_the_same_network_ready_to_export(
     tiny_network: Callable[..., Pem],
     root: Path,

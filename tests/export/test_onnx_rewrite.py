@@ -5,7 +5,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 from onnx_graphs import model_of, node
 
-from pemexport.onnx_rewrite import float_tensors, fold_constants
+from pemexport.onnx_rewrite import fold_constants
 
 FLOAT = TensorProto.FLOAT
 
@@ -41,8 +41,3 @@ def test_large_constants_can_be_left_as_they_are_stored() -> None:
     fold_constants(model.graph, largest=64)
     assert len(model.graph.node) == 5
     assert "unread" not in {tensor.name for tensor in model.graph.initializer}
-
-
-def test_the_float_tensors_are_those_between_too() -> None:
-    expected = {"scale", "column", "row", "unread", "wide", "weight", "table", "x", "product", "y"}
-    assert float_tensors(scaled_input()) == expected

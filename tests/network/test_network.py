@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from pemexport.fuse_batchnorm import folded_copy
 from pemexport.serving import ServingPem
 from pemseg.config import VARIANTS
 from pemseg.inference import card_outputs
@@ -77,29 +76,12 @@ def test_the_serving_network_is_the_network_and_its_reading(
     np.testing.assert_array_equal(served[2], expected[2])
 
 
-@BOTH_VARIANTS
-def test_folding_batch_norms_changes_no_feature(
-    tiny_network: Build, changes: dict[str, object]
-) -> None:
-    network = tiny_network(**changes).double()
-    image = network.normalize(images(2, 64, 96))
-    with torch.inference_mode():
-        features = network.backbone(image)
-        mask_features, maps = network.sem_seg_head.pixel_decoder(features)
-        folded_features = folded_copy(network.backbone)(image)
-        decoder = folded_copy(network.sem_seg_head.pixel_decoder)
-        folded_mask_features, folded_maps = decoder(folded_features)
-    torch.testing.assert_close(folded_features, features)
-    torch.testing.assert_close([folded_mask_features, *folded_maps], [mask_features, *maps])
-
-
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_the_mask_stride_is_the_size_of_the_index_map(tiny_network: Build, stride: int) -> None:
     network = tiny_network()
     with torch.inference_mode():
         _, _, masks = ServingPem(network, 64, 96, stride)(torch.zeros(1, 64, 96, 3).byte())
-    assert masks.shape == (1, 64 // stride, 96 // stride)
-    assert masks.dtype == torch.uint8
+    assert (masks.shape, masks.dtype) == ((1, 64 // stride, 96 // stride), torch.uint8)
 
 
 @pytest.mark.parametrize(

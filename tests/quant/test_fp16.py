@@ -12,8 +12,6 @@ from onnx_graphs import model_of, node
 from pemexport import contract
 from pemquant.fp16 import PrecisionError, to_half
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
-
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
 

@@ -19,27 +19,18 @@ from pemquant.int8 import candidates
 from pemquant.int8_ranges import ranges_of, write_ranges
 from pemseg.pem import Pem
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
-
 needs_int8 = pytest.mark.skipif(not has_int8(), reason="needs a CPU with INT8 dot products")
 ANYTHING = Limits(loss=100, agreement=0)
 
 
-@pytest.fixture
-def plain(exported: Callable[..., onnx.ModelProto]) -> onnx.ModelProto:
-    return exported()
-
-
-def clips_of_all(graph: onnx.ModelProto) -> dict[str, float]:
-    layers = set(candidates(graph))
-    inputs = sorted({node.input[0] for node in graph.graph.node if node.name in layers})
-    return {name: 2.0 + number for number, name in enumerate(inputs)}
+def ranges_with(plain: onnx.ModelProto, layers: list[str]) -> dict[str, tuple[float, float]]:
+    return ranges_of(plain.graph, {n.input[0]: 2.0 for n in plain.graph.node}, layers)
 
 
 def test_what_a_relu_gives_starts_at_zero_and_the_rest_at_minus_the_most(
     plain: onnx.ModelProto,
 ) -> None:
-    ranges = ranges_of(plain.graph, clips_of_all(plain), candidates(plain))
+    ranges = ranges_with(plain, candidates(plain))
     makers = {name: node.op_type for node in plain.graph.node for name in node.output}
     assert {makers[name] for name, (low, _) in ranges.items() if low == 0} >= {"Relu", "Concat"}
     signed = {name: ends for name, ends in ranges.items() if ends[0] != 0}
@@ -52,10 +43,9 @@ def test_what_a_relu_gives_starts_at_zero_and_the_rest_at_minus_the_most(
 def test_what_a_layer_that_is_left_out_reads_has_no_range(plain: onnx.ModelProto) -> None:
     layers = candidates(plain)
     for left_out in (layers[0], layers[len(layers) // 2], layers[-1]):
-        others = [layer for layer in layers if layer != left_out]
         source = next(n.input[0] for n in plain.graph.node if n.name == left_out)
-        assert source in ranges_of(plain.graph, clips_of_all(plain), layers)
-        assert source not in ranges_of(plain.graph, clips_of_all(plain), others)
+        assert source in ranges_with(plain, layers)
+        assert source not in ranges_with(plain, [layer for layer in layers if layer != left_out])
 
 
 @needs_int8

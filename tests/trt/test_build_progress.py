@@ -24,11 +24,7 @@ def test_a_phase_is_drawn_below_its_parent(
     assert "\r  timing:   0%" in drawn
     assert ("\r    conv:   0%" in drawn) == is_terminal
     assert ("\x1b[A" in drawn) == is_terminal  # the line above
-
-
-def test_unknown_names_are_ignored() -> None:
-    """TensorRT may abandon a phase, and may use a name again."""
-    phases = Phases()
+    # TensorRT may abandon a phase, and may use a name again.
     assert phases.step("never started")
     phases.start("build", "a parent that has ended", 1)
     for _ in range(2):

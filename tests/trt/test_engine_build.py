@@ -132,25 +132,26 @@ def test_a_failed_build_leaves_the_old_engine(
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "options", "message"),
+    ("dims", "largest", "kind", "message"),
     [
-        ("2 ] } ]\noutput", "3 ] } ]\noutput", {}, r"\[-1, 3\] for input image"),
-        ("size: 8", "size: 8", {"profile": Profile(1, 2, 4)}, "profile takes 1 to 4"),
+        ("3", 8, TensorProto.FLOAT, r"\[-1, 3\] for input image"),
+        ("2", 4, TensorProto.FLOAT, "profile takes 1 to 4"),
+        ("2", 8, TensorProto.BFLOAT16, r"BF16.* 8\.0.*Tesla T4"),
     ],
 )
-def test_what_the_configuration_does_not_serve_is_not_built(
+def test_what_cannot_be_served_is_refused_before_tensorrt_starts(
+    small_graph: Callable[..., onnx.ModelProto],
     tensorrt: ModuleType,
     places: BuildPaths,
-    before: str,
-    after: str,
-    options: dict[str, Profile],
+    dims: str,
+    largest: int,
+    kind: int,
     message: str,
 ) -> None:
-    config = places.config.read_text()
-    assert before in config
-    places.config.write_text(config.replace(before, after))
+    onnx.save(small_graph(kind), places.graph)
+    places.config.write_text(places.config.read_text().replace("[ 2 ]", f"[ {dims} ]", 1))
     with pytest.raises(EngineError, match=message):
-        make_engine(places, BuildOptions(**options))
+        make_engine(places, BuildOptions(profile=Profile(1, 2, largest)))
     assert journal(tensorrt) == []
 
 
@@ -182,15 +183,6 @@ def test_a_signal_ends_the_build_and_leaves_nothing(
     assert calls(tensorrt, "step_complete") == [(False,)]
     assert not places.target.parent.exists() | places.timing_caches.exists()
     assert [signal.getsignal(each) for each in both] == handlers
-
-
-def test_bf16_is_refused_on_a_t4_before_tensorrt_starts(
-    small_graph: Callable[..., onnx.ModelProto], tensorrt: ModuleType, places: BuildPaths
-) -> None:
-    onnx.save(small_graph(TensorProto.BFLOAT16), places.graph)
-    with pytest.raises(EngineError, match=r"BF16.* 8\.0.*Tesla T4"):
-        make_engine(places, BuildOptions())
-    assert journal(tensorrt) == []
 
 
 def test_pythons_tensorrt_must_be_the_servers(

@@ -110,8 +110,6 @@ WRONG_MANIFEST = [
     ({"engine_bytes": 10}, ["10", "9 bytes"]),
     ({"engine_sha256": "0" * 64}, ["checksum"]),
     ({"onnx_types": ["BF16"]}, ["BF16", "8.0", "7.5", "--precision"]),
-    ({"onnx_types": ["FP8"]}, ["FP8", "8.9"]),
-    ({"onnx_types": ["FP4"]}, ["FP4"]),
     ({"profile": Profile(1, 4, 4)}, ["1 to 8", "1 to 4", "--max-batch 8"]),
     ({"profile": Profile(2, 4, 8)}, ["1 to 8", "2 to 8"]),
     ({"class_names": ["wall"]}, ["labels.txt"]),
@@ -120,7 +118,6 @@ WRONG_MANIFEST = [
 WRONG_CONFIGURATION = [
     (('name: "masks"', 'name: "mask"'), ["class_ids, scores, mask, but"]),
     (("TYPE_INT32", "TYPE_INT64"), ["TYPE_INT64 [-1, 100] for output class_ids"]),
-    (("dims: [ 640, 640 ] ", "dims: [ 320, 320 ] "), ["TYPE_UINT8 [-1, 320, 320]"]),
     (("max_batch_size: 8", "max_batch_size: 16"), ["batches of 1 to 16"]),
     (("batch_size: 8 input", "batch_size: 12 input"), ["graph_spec"]),
     (('"model.plan"', '"x"'), ["/x is missing"]),

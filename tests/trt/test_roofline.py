@@ -7,7 +7,7 @@ from onnx import TensorProto
 from onnx_graphs import model_of, node
 
 from pemexport import contract
-from pemtrt.roofline import OTHER, Device, images_per_second, parts, roofline, section_of
+from pemtrt.roofline import OTHER, Device, images_per_second, parts, roofline
 
 DEVICE = Device("slow", {"fp32": 1e6, "fp16": 2e6, "int8": 4e6}, bandwidth=1e4)
 MULTIPLY_ADDS = 8 * 8 * 8 * 4 * 9  # of one image
@@ -49,29 +49,11 @@ def test_a_section_sums_its_kernels_for_one_image(convolution: onnx.ModelProto) 
     assert parts([], 4) == []
 
 
-SECTIONS = """
-    /backbone/features.1/conv/Conv                   stem, to 1/4
-    /backbone/features.10/conv_list.0/conv/Conv      backbone, 1/16
-    /backbone/features.11/conv_list.0/conv/Conv      backbone, 1/32
-    /pixel_decoder/dcn.2/dcn/Conv                    pixel decoder, 1/8 to 1/32
-    /pixel_decoder/dcn.2/up_sample/ConvTranspose     pixel decoder, 1/4
-    /decoder/MatMul_1                                masks of the decoder's levels
-    /decoder/MatMul_3                                mask product
-    Conv_12                                          everything else
-"""
-
-
-def test_names_tell_the_section() -> None:
-    for line in SECTIONS.strip().splitlines():
-        name, section = line.split(maxsplit=1)
-        assert section_of(name) == section
-
-
 def test_every_kernel_of_the_served_graph_has_its_section_and_the_known_cost() -> None:
     costs = roofline(onnx.load(contract.ONNX_PATH), 8, "fp16")
     assert [cost.name for cost in costs if cost.section == OTHER] == []
     # 37.2 GFLOP an image; the index map at full size adds a little where convolutions make it.
     assert 37.0e9 < sum(cost.flop for cost in costs) / 8 < 37.5e9
-    assert 400 < images_per_second(costs, 8) < 1000
+    assert images_per_second(costs, 8) == pytest.approx(551, abs=1)  # as docs/tensorrt.md states
     weights = sum(np.prod(t.dims) for t in onnx.load(contract.ONNX_PATH).graph.initializer)
     assert sum(cost.bytes for cost in costs) > 2 * weights

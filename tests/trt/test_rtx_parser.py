@@ -21,8 +21,6 @@ from pemtrt import graph_types
 from pemtrt.manifest import EngineError
 from pemtrt.rtx_parser import parse_graph
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
-
 
 def parse(model: onnx.ModelProto, folder: Path, compile_for_t4: bool = False) -> int:
     onnx.save(model, folder / "graph.onnx")
