@@ -5,7 +5,6 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from pemquant.fp16 import to_half
 from pemquant.int8 import candidates, int8_step, quantize, quantized_tensors
 
 
@@ -21,7 +20,7 @@ def test_parts_of_a_concatenation_have_its_step(plain: onnx.ModelProto) -> None:
     layers = candidates(plain)
     names = sorted(set(quantized_tensors(plain.graph, layers).values()))
     clips = {name: 2.0 + number / 7 for number, name in enumerate(names)}
-    quantized = to_half(quantize(plain, clips, layers)).graph
+    quantized = quantize(plain, clips, layers).graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantized.initializer}
     together = [n for n in quantized.node if n.op_type == "Concat" and "backbone" in n.name]
     assert together

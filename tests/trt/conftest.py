@@ -19,7 +19,6 @@ from pemtrt.gpu_info import Gpu, Machine
 
 Graph = Callable[..., onnx.ModelProto]
 
-NAMES = ["wall", "sky"]
 CONFIG = """
 platform: "tensorrt_plan"
 max_batch_size: 8
@@ -65,7 +64,7 @@ def small_graph() -> Graph:
         ]
         end = (TensorProto.UINT8, ["batch", 2])
         model = model_of(nodes, {"image": end}, {"masks": end}, {"weight": weight}, opset=17)
-        model.metadata_props.add(key="class_names", value=json.dumps(NAMES))
+        model.metadata_props.add(key="class_names", value=json.dumps(["wall", "sky"]))
         return model
 
     return make
