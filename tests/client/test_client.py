@@ -26,16 +26,6 @@ class AsyncFake:
         self.blocking.close()
 
 
-def test_infer_sends_the_image_and_the_threshold_and_returns_detections(transport, street):
-    with Client(transport=transport) as client:
-        assert client.infer(b"jpeg") == street
-    (request,) = transport.requests
-    assert request["model"] == "fai-pem-m-ade"
-    assert request["outputs"] == ["detections"]
-    assert request["image"].item() == b"jpeg"
-    assert request["threshold"].item() == 0.5
-
-
 def test_segment_requests_only_the_class_map_and_leaving_the_context_closes(transport):
     with Client(transport=transport) as client:
         class_map = client.segment(b"jpeg", threshold=0.25)
@@ -77,9 +67,8 @@ def test_async_calls_give_the_same_results_and_run_at_the_same_time(transport, s
 
     async def infer():
         async with AsyncClient(transport=fake) as client:
-            return await asyncio.gather(
-                client.infer(path), client.infer(b"jpeg", 0.25), client.segment(b"jpeg")
-            )
+            first, second = client.infer(path), client.infer(b"jpeg", 0.25)
+            return await asyncio.gather(first, second, client.segment(b"jpeg"))
 
     first, second, class_map = asyncio.run(infer())
     assert first == second == street

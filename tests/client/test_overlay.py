@@ -34,12 +34,9 @@ def segment(png):
     return make
 
 
-def test_nothing_found_or_a_mask_without_a_pixel_leaves_the_image_as_it_is(segment):
-    assert (overlay([]) == 100).all()
-    assert (overlay([segment(5, 5, 5, 5)]) == 100).all()
-
-
 def test_a_segment_is_tinted_with_its_class_color_and_the_rest_is_not(segment):
+    for nothing in ([], [segment(5, 5, 5, 5)]):
+        assert (overlay(nothing) == 100).all()
     drawn = overlay([segment(0, 0, WIDTH // 2, HEIGHT, cls_id=12)])
     assert drawn[10, 10].tolist() == mixed(100, 12)
     assert drawn[10, WIDTH - 10].tolist() == [100, 100, 100]
@@ -53,25 +50,22 @@ def test_the_best_score_lies_on_top_whatever_the_order(segment):
 
 @pytest.mark.parametrize("gray", [0, 255])
 def test_an_outline_shows_on_black_and_on_white(segment, gray):
-    pale = segment(100, 100, 200, 200, cls_id=1)
-    left_to_right = overlay([pale], gray)[195, 95:105].tolist()
+    row = overlay([segment(100, 100, 200, 200, cls_id=1)], gray)[195, 95:105].tolist()
     light, dark = [gray // 2 + 127] * 3, [channel // 2 for channel in mixed(gray, 1)]
-    assert left_to_right == [[gray] * 3] * 4 + [light, dark] + [mixed(gray, 1)] * 4
+    assert row == [[gray] * 3] * 4 + [light, dark] + [mixed(gray, 1)] * 4
 
 
 def test_segments_of_one_class_are_separated_by_an_outline(segment):
     halves = [segment(0, 0, 160, 240), segment(160, 0, 320, 240, conf=0.8)]
     row = overlay(halves)[5, 155:165].tolist()
     tint = mixed(100, 0)
-    light, dark = [channel // 2 + 127 for channel in tint], [channel // 2 for channel in tint]
+    light, dark = [c // 2 + 127 for c in tint], [c // 2 for c in tint]
     assert row == [tint] * 4 + [light, dark] + [tint] * 4
 
 
 def test_a_name_is_in_the_middle_of_its_segment_on_its_full_color(segment):
-    drawn = overlay([segment(0, 0, 150, HEIGHT, cls_id=7, label="bed")])
-    rows, columns = named(drawn, 7)
-    assert abs(columns.mean() - 75) < 8
-    assert abs(rows.mean() - HEIGHT / 2) < 8
+    rows, columns = named(overlay([segment(0, 0, 150, HEIGHT, cls_id=7, label="bed")]), 7)
+    assert (columns.mean(), rows.mean()) == pytest.approx((75, HEIGHT / 2), abs=8)
     assert columns.max() < 150
 
 
@@ -93,8 +87,8 @@ def test_names_cover_neither_each_other_nor_other_segments(segment):
     assert 5 in seen
     assert 2 <= len(seen) < 12
     for k in seen:
-        assert named(drawn, k)[0].size == named(overlay([planks[k]]), k)[0].size
         rows = named(drawn, k)[0]
+        assert rows.size == named(overlay([planks[k]]), k)[0].size
         assert rows.min() < 94 + 4 * k
         assert rows.max() >= 90 + 4 * k
 
@@ -115,12 +109,9 @@ def test_an_image_of_another_size_is_refused_with_both_sizes(segment):
 COLORS = np.array([class_colour(cls_id) for cls_id in range(150)])
 
 
-def test_colors_never_change():
+def test_every_class_has_its_own_color_for_ever_and_neighbors_differ_clearly():
     assert all(type(channel) is int for channel in class_colour(0))
     assert COLORS[[0, 2, 149]].tolist() == [[252, 119, 70], [132, 137, 228], [48, 108, 89]]
-
-
-def test_every_class_has_its_own_color_and_neighbors_differ_clearly():
     distances = np.linalg.norm(COLORS[:, None] - COLORS, axis=2)
     assert distances[~np.eye(len(COLORS), dtype=bool)].min() > 22
     assert all(distances.diagonal(step).min() > 100 for step in (1, 2, 3))
