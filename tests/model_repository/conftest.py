@@ -3,12 +3,15 @@
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import openvino
 import pytest
 import triton_python_backend_utils as pb_utils
+from onnx import helper, save
+from onnx.helper import make_tensor_value_info
 from PIL import Image
 from step_requests import model_arguments
 
@@ -18,14 +21,9 @@ Load = Callable[..., ModuleType]
 
 
 @pytest.fixture(autouse=True)
-def _restore_pillow_limit(monkeypatch) -> None:
-    """`preprocessing` sets Pillow's own limit for its process, which here is everyone's."""
+def _forget_what_models_did(monkeypatch) -> None:
+    """Pillow's own limit, set for the process; logs; and what was reported to Prometheus."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-
-
-@pytest.fixture(autouse=True)
-def _forget_reports() -> None:
-    """What the models of one test logged, and reported to Prometheus, is of no other test."""
     for kept in (pb_utils.Logger.errors, pb_utils.Logger.warnings, pb_utils.MetricFamily.registry):
         kept.clear()
 
@@ -61,6 +59,21 @@ def load_model() -> Load:
     return load
 
 
+@pytest.fixture
+def save_graph(tmp_path) -> Callable[..., Path]:
+    """Write an ONNX graph of these nodes to a file."""
+
+    def save_nodes(nodes, inputs, outputs, constants=(), **metadata: str) -> Path:
+        tensors = [[make_tensor_value_info(*each) for each in side] for side in (inputs, outputs)]
+        graph = helper.make_graph(nodes, "test", *tensors, constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        helper.set_model_props(model, metadata)
+        save(model, tmp_path / "model.onnx")
+        return tmp_path / "model.onnx"
+
+    return save_nodes
+
+
 def _forget_version_packages() -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "1"]:
         del sys.modules[name]
@@ -82,9 +95,8 @@ def start_model(load_model) -> Callable[..., Any]:
 @pytest.fixture
 def series() -> Callable[..., pb_utils.Series]:
     """A series reported to Prometheus, by its name and labels."""
-    return lambda name, **labels: pb_utils.MetricFamily.registry[name][
-        tuple(sorted(labels.items()))
-    ]
+    registry = pb_utils.MetricFamily.registry
+    return lambda name, **labels: registry[name][tuple(sorted(labels.items()))]
 
 
 @pytest.fixture
@@ -92,10 +104,8 @@ def outcomes() -> Callable[[str], dict[str, float]]:
     """The images of a step by outcome, those that occurred."""
 
     def read(step: str) -> dict[str, float]:
-        return {
-            dict(labels)["outcome"]: counter.total
-            for labels, counter in pb_utils.MetricFamily.registry["pem_images_total"].items()
-            if dict(labels)["step"] == step and counter.total
-        }
+        counters = pb_utils.MetricFamily.registry["pem_images_total"].items()
+        totals = {(dict(key)["step"], dict(key)["outcome"]): one.total for key, one in counters}
+        return {outcome: total for (of, outcome), total in totals.items() if of == step and total}
 
     return read

@@ -5,18 +5,10 @@ import json
 
 import numpy as np
 import pytest
+import step_requests
 import triton_python_backend_utils as pb_utils
 from PIL import Image
-from step_requests import (
-    clock,
-    good_request,
-    image_request,
-    model_arguments,
-    network_outputs,
-    outputs,
-    png,
-    request,
-)
+from step_requests import clock, good_request, image_request, network_outputs, outputs, png, request
 
 from pem_server.step_metrics import WaitingImages
 
@@ -52,10 +44,11 @@ def network_request(*reds, cancelled=False):
 
 
 def test_preprocess_answers_good_requests_beside_bad_ones(start_model):
-    first, bad, second = start_model("pem_preprocess").execute(
-        [image_request(png(40, 30)), image_request(b"no image"), image_request(*[png(10, 20)] * 3)]
-    )
-    assert code_of(bad) == pb_utils.TritonError.INVALID_ARG
+    model = start_model("pem_preprocess", max_image_pixels="1200")
+    files = [(png(40, 30),), (b"no image",), (png(40, 31),), [png(10, 20)] * 3]
+    first, bad, large, second = model.execute([image_request(*several) for several in files])
+    assert code_of(bad) == code_of(large) == pb_utils.TritonError.INVALID_ARG
+    assert "1,200 pixels" in large.error().message()
     assert outputs(first)["geometry"].tolist() == [[30, 40, 480, 640]]
     several = outputs(second)
     assert {name: (array.dtype, array.shape) for name, array in several.items()} == {
@@ -67,22 +60,12 @@ def test_preprocess_answers_good_requests_beside_bad_ones(start_model):
     assert (several["clock"][:, 0] <= several["clock"][:, 1]).all()
 
 
-def test_preprocess_takes_its_limits_from_the_configuration(start_model):
-    model = start_model("pem_preprocess", max_image_pixels="100")
-    small, large = model.execute([image_request(png(10, 10)), image_request(png(11, 10))])
-    assert outputs(small)["geometry"].tolist() == [[10, 10, 640, 640]]
-    assert "100 pixels" in large.error().message()
-
-
 def test_postprocess_answers_good_requests_beside_bad_ones(start_model):
     one, two = {**network_outputs(0.9), "clock": clock(1)}, network_outputs(0.9, 0.9)
-    first, bad, second = start_model("pem_postprocess").execute(
-        [
-            request(**one),
-            request(**one, threshold=np.full((1, 1), np.nan)),
-            request(**two, clock=clock(2), threshold=np.array([[0.1], [0.95]], np.float32)),
-        ]
-    )
+    each = np.array([[0.1], [0.95]], np.float32)
+    requests = [request(**one), request(**one, threshold=np.full((1, 1), np.nan))]
+    requests += [request(**two, clock=clock(2), threshold=each)]
+    first, bad, second = start_model("pem_postprocess").execute(requests)
     assert code_of(bad) == pb_utils.TritonError.INVALID_ARG
     assert "threshold" in bad.error().message()
     [[answer]] = outputs(first)["detections"]
@@ -95,13 +78,9 @@ def test_postprocess_answers_good_requests_beside_bad_ones(start_model):
 
 
 def test_render_answers_good_requests_beside_bad_ones(start_model, outcomes):
-    first, bad, second = start_model("pem_render").execute(
-        [
-            request(**network_outputs(0.9)),
-            request(**network_outputs(0.9), threshold=np.full((1, 1), 2.0)),
-            request(**network_outputs(0.9, 0.9)),
-        ]
-    )
+    one, two = network_outputs(0.9), network_outputs(0.9, 0.9)
+    requests = [request(**one), request(**one, threshold=np.full((1, 1), 2.0)), request(**two)]
+    first, bad, second = start_model("pem_render").execute(requests)
     assert code_of(bad) == pb_utils.TritonError.INVALID_ARG
     [[encoded]] = outputs(first)["segmentation"]
     image = Image.open(io.BytesIO(encoded))
@@ -123,39 +102,29 @@ def test_the_network_leaves_out_cancelled_requests(network):
     cancelled = network_request(2, cancelled=True)
     first, refused, second = network.execute([network_request(1), cancelled, network_request(3)])
     assert code_of(refused) == pb_utils.TritonError.CANCELLED
-    assert outputs(first)["class_ids"][0, 0] == 1
-    assert outputs(second)["class_ids"][0, 0] == 3
+    assert [outputs(response)["class_ids"][0, 0] for response in (first, second)] == [1, 3]
     alone = network.execute([cancelled] * 2)
     assert [code_of(response) for response in alone] == [pb_utils.TritonError.CANCELLED] * 2
     assert network.network.batches == [2]
     assert pb_utils.Logger.errors == []
 
 
-def test_a_failing_network_answers_every_request_without_a_traceback(network):
-    def fail(_images):
-        raise RuntimeError("out of paper in /secret/path")
+def fail(*_arguments, **_options):
+    raise RuntimeError("a bug in /secret/path")
 
+
+def assert_internal(response, name):
+    assert code_of(response) == pb_utils.TritonError.INTERNAL
+    assert name in response.error().message()
+    assert "secret" not in response.error().message()
+    assert "/secret/path" in pb_utils.Logger.errors[0]
+    assert "Traceback" in pb_utils.Logger.errors[0]
+
+
+def test_a_failing_network_answers_every_request_without_a_traceback(network):
     network.network = fail
     for response in network.execute([network_request(1), network_request(2)]):
-        assert code_of(response) == pb_utils.TritonError.INTERNAL
-        assert "pem_network" in response.error().message()
-        assert "secret" not in response.error().message()
-    assert "out of paper" in pb_utils.Logger.errors[0]
-
-
-def test_a_missing_graph_is_an_error_with_its_path(load_model, monkeypatch, tmp_path):
-    module = load_model("pem_network")
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "model.py"))
-    with pytest.raises(pb_utils.TritonModelException, match=r"model\.onnx.*\./run export"):
-        module.TritonPythonModel().initialize(model_arguments("pem_network"))
-
-
-@pytest.mark.parametrize("name", ["pem_preprocess", "pem_postprocess", "pem_render"])
-def test_cancelled_requests_cost_nothing(start_model, name):
-    requests = [good_request(name, cancelled=True), good_request(name)]
-    cancelled, other = start_model(name).execute(requests)
-    assert code_of(cancelled) == pb_utils.TritonError.CANCELLED
-    assert outputs(other)
+        assert_internal(response, "pem_network")
 
 
 @pytest.mark.parametrize(
@@ -165,18 +134,19 @@ def test_cancelled_requests_cost_nothing(start_model, name):
 def test_a_failure_of_ours_is_logged_and_answered_without_a_traceback(
     start_model, monkeypatch, outcomes, name, function
 ):
-    def fail(*_arguments, **_options):
-        raise RuntimeError("a bug in /secret/path")
-
     model = start_model(name)
     with monkeypatch.context() as broken:
         broken.setitem(model.execute.__globals__, function, fail)
         [failed] = model.execute([good_request(name)])
-    [other] = model.execute([good_request(name)])
-    assert code_of(failed) == pb_utils.TritonError.INTERNAL
-    assert name in failed.error().message()
-    assert "secret" not in failed.error().message()
-    assert "/secret/path" in pb_utils.Logger.errors[0]
-    assert "Traceback" in pb_utils.Logger.errors[0]
-    assert outcomes(name.removeprefix("pem_")) == {"ok": 1, "failed": 1}
+    assert_internal(failed, name)
+    cancelled, other = model.execute([good_request(name, cancelled=True), good_request(name)])
+    assert code_of(cancelled) == pb_utils.TritonError.CANCELLED
     assert outputs(other)
+    assert outcomes(name.removeprefix("pem_")) == {"ok": 1, "failed": 1, "cancelled": 1}
+
+
+def test_a_missing_graph_is_an_error_with_its_path(load_model, monkeypatch, tmp_path):
+    module = load_model("pem_network")
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "model.py"))
+    with pytest.raises(pb_utils.TritonModelException, match=r"model\.onnx.*\./run export"):
+        module.TritonPythonModel().initialize(step_requests.model_arguments("pem_network"))

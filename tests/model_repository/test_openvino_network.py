@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, save
+from onnx import TensorProto, helper
 from PIL import Image
 
 
@@ -16,7 +16,7 @@ def openvino_network(load_model):
 
 
 @pytest.fixture
-def graph(tmp_path):
+def graph(save_graph):
     """A stub with the network's contract on 4 x 4 images, its outputs in another order."""
     axes = helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])
     channel = helper.make_tensor("channel", TensorProto.INT64, [1], [3])
@@ -28,16 +28,12 @@ def graph(tmp_path):
         helper.make_node("Cast", ["scores"], ["class_ids"], to=TensorProto.INT32),
     ]
     outputs = [
-        helper.make_tensor_value_info("masks", TensorProto.UINT8, ["batch", 4, 4]),
-        helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 4]),
-        helper.make_tensor_value_info("class_ids", TensorProto.INT32, ["batch", 4]),
+        ("masks", TensorProto.UINT8, ["batch", 4, 4]),
+        ("scores", TensorProto.FLOAT, ["batch", 4]),
+        ("class_ids", TensorProto.INT32, ["batch", 4]),
     ]
-    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", 4, 4, 3])
-    made = helper.make_graph(nodes, "stub", [image], outputs, [axes, channel])
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    path = tmp_path / "model.onnx"
-    save(model, path)
-    return path
+    image = ("image", TensorProto.UINT8, ["batch", 4, 4, 3])
+    return save_graph(nodes, [image], outputs, [axes, channel])
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -80,22 +76,14 @@ assert arrived
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-# What follows is the graph that is served.
-
-
-@pytest.fixture(scope="module")
-def street(root):
-    """(1, 640, 640, 3)."""
-    with Image.open(root / "docs" / "street.jpg") as image:
-        return np.asarray(image.convert("RGB").resize((640, 640)))[None]
-
-
 def class_map(network, images):
     class_ids, _, masks = network(images)
     return np.take_along_axis(class_ids, masks.reshape(len(masks), -1).astype(int), axis=1)
 
 
-def test_int8_sees_the_drawn_street_as_f32_does(openvino_network, root, street):
+def test_int8_sees_the_drawn_street_as_f32_does(openvino_network, root):
+    with Image.open(root / "docs" / "street.jpg") as image:
+        street = np.asarray(image.convert("RGB").resize((640, 640)))[None]
     path = root / "model_repository" / "pem_network" / "1" / "model.onnx"
     if not openvino_network.detect_cpu(openvino_network.openvino_core()).int8:
         pytest.skip("needs a CPU with INT8 dot products")

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 ORIENTATION = 0x0112  # the EXIF tag
+KINDS = ("JPEG", "PNG", "WEBP", "BMP")
 
 
 @pytest.fixture
@@ -49,70 +50,57 @@ def turned(orientation: int) -> Image.Exif:
     return exif
 
 
-def gray16(*values: int) -> Image.Image:
-    return Image.fromarray(np.array([values], np.uint16))
-
-
-def see_through(mode: str, *values: tuple[int, ...]) -> Image.Image:
+def row(mode: str, *values: int | tuple[int, ...]) -> Image.Image:
+    """An image of these pixels; those of mode P are red and blue."""
     image = Image.new(mode, (len(values), 1))
+    if mode == "P":
+        image.putpalette([*RED, 0, 0, 255])
     image.putdata(values)
     return image
 
 
-def palette_image() -> Image.Image:
-    image = Image.new("P", (2, 1))
-    image.putpalette([*RED, 0, 0, 255])
-    image.putdata([0, 1])
-    return image
-
-
 @pytest.mark.parametrize(
-    ("data", "pixels"),
+    ("image", "kind", "options", "pixels"),
     [
-        (encoded(Image.new("RGB", (1, 1), RED), "PNG"), [RED]),
-        (encoded(Image.new("RGB", (1, 1), RED), "BMP"), [RED]),
-        (encoded(Image.new("RGB", (1, 1), RED), "WEBP", lossless=True), [RED]),
-        (encoded(palette_image(), "PNG"), [RED, (0, 0, 255)]),
-        (encoded(palette_image(), "PNG", transparency=1), [RED, WHITE]),
-        (encoded(Image.new("L", (1, 1), 77), "PNG"), [(77, 77, 77)]),
-        (encoded(Image.new("1", (1, 1), 1), "BMP"), [WHITE]),
-        (encoded(gray16(0, 256, 257, 65535), "PNG"), [(v,) * 3 for v in (0, 1, 1, 255)]),
-        (
-            encoded(see_through("RGBA", (*RED, 255), (0, 0, 0, 0), (0, 0, 0, 128)), "PNG"),
-            [RED, WHITE, (127, 127, 127)],
-        ),
-        (encoded(see_through("LA", (0, 255), (0, 0)), "PNG"), [(0, 0, 0), WHITE]),
-        (encoded(Image.new("RGB", (1, 1), RED), "PNG", transparency=RED), [WHITE]),
+        (row("RGB", RED), "PNG", {}, [RED]),
+        (row("RGB", RED), "BMP", {}, [RED]),
+        (row("RGB", RED), "WEBP", {"lossless": True}, [RED]),
+        (row("RGB", RED), "PNG", {"transparency": RED}, [WHITE]),
+        (row("P", 0, 1), "PNG", {}, [RED, (0, 0, 255)]),
+        (row("P", 0, 1), "PNG", {"transparency": 1}, [RED, WHITE]),
+        (row("L", 77), "PNG", {}, [77]),
+        (row("1", 1), "BMP", {}, [WHITE]),
+        (row("I;16", 0, 256, 257, 65535), "PNG", {}, [0, 1, 1, 255]),
+        (row("RGBA", (*RED, 255), (0, 0, 0, 0), (0, 0, 0, 128)), "PNG", {}, [RED, WHITE, 127]),
+        (row("LA", (0, 255), (0, 0)), "PNG", {}, [0, WHITE]),
     ],
     ids=str,
 )
-def test_every_kind_of_pixel_becomes_rgb(preprocessing, limits, data, pixels):
-    image, _ = preprocessing.decode(data, limits)
-    assert image.mode == "RGB"
-    assert np.asarray(image).reshape(-1, 3).tolist() == [list(pixel) for pixel in pixels]
+def test_every_kind_of_pixel_becomes_rgb(preprocessing, limits, image, kind, options, pixels):
+    rgb, _ = preprocessing.decode(encoded(image, kind, **options), limits)
+    assert rgb.mode == "RGB"
+    expected = np.stack([np.broadcast_to(pixel, 3) for pixel in pixels])
+    assert np.array_equal(np.asarray(rgb)[0], expected)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_jpegs_of_every_color_space_become_rgb(preprocessing, limits, mode, progressive):
-    data = encoded(Image.new("RGB", (8, 8), (200, 200, 200)).convert(mode), "JPEG")
-    image, _ = preprocessing.decode(data, limits)
+    gray = Image.new("RGB", (8, 8), (200, 200, 200)).convert(mode)
+    image, _ = preprocessing.decode(encoded(gray, "JPEG", progressive=progressive), limits)
     assert np.abs(np.asarray(image, int) - 200).max() <= 2
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "MPO"])
 def test_animations_give_their_first_frame(preprocessing, limits, kind):
-    red, blue = Image.new("RGB", (4, 4), RED), Image.new("RGB", (4, 4), (0, 0, 255))
-    data = encoded(red, kind, save_all=True, append_images=[blue])
-    middle = preprocessing.decode(data, limits)[0].getpixel((2, 2))
-    assert np.abs(np.subtract(middle, RED)).max() <= 2
+    data = encoded(row("RGB", RED), kind, save_all=True, append_images=[row("RGB", (0, 0, 255))])
+    assert preprocessing.decode(data, limits)[0].getpixel((0, 0)) == pytest.approx(RED, abs=2)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_exif_orientation_is_undone(preprocessing, limits, kind, orientation):
-    stored = noise(48, 32)
-    data = encoded(stored, kind, exif=turned(orientation))
+    data = encoded(noise(48, 32), kind, exif=turned(orientation))
     image, _ = preprocessing.decode(data, limits)
     assert image.size == ((48, 32) if orientation < 5 else (32, 48))
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
@@ -128,16 +116,11 @@ def test_damaged_exif_is_no_reason_to_refuse_a_good_image(preprocessing, limits,
 @pytest.mark.parametrize(
     ("data", "part"),
     [
-        (b"", "0 bytes"),
         (b"a street with cars", "18 bytes"),
         (b"\0" * 1000, "1,000 bytes"),
         (encoded(noise(), "GIF"), "JPEG, PNG, WebP or BMP"),
-        (encoded(noise(), "TIFF"), "JPEG, PNG, WebP or BMP"),
-        (encoded(noise(), "JPEG")[:600], "cannot be decoded"),
+        *((encoded(noise(), kind)[:600], "cannot be decoded") for kind in KINDS),
         (encoded(noise(300, 200), "JPEG")[:20_000], "cannot be decoded"),  # of a reduced size
-        (encoded(noise(), "PNG")[:600], "cannot be decoded"),
-        (encoded(noise(), "WEBP")[:600], "cannot be decoded"),
-        (encoded(noise(), "BMP")[:600], "cannot be decoded"),
         (encoded(noise(), "BMP").replace(b"\x25\0\0\0", bytes(4), 1), "cannot be decoded"),
         (png_header(0, 5), "cannot be decoded"),
         (png_header(30_000, 30_000), "30,000 x 30,000"),
@@ -152,12 +135,6 @@ def test_what_is_no_usable_image_is_refused_in_one_line(preprocessing, limits, d
         preprocessing.decode(data, limits, 64)
     assert part in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_an_image_at_the_limits_is_accepted(preprocessing):
-    data = encoded(noise(20, 10), "PNG")
-    image, _ = preprocessing.decode(data, preprocessing.Limits(len(data), 200))
-    assert image.size == (20, 10)
 
 
 def test_a_jpeg_with_endless_scans_is_refused(preprocessing, limits):
@@ -197,21 +174,19 @@ def damaged_copies(data: bytes, count: int) -> Iterator[bytes]:
         yield bytes(copy)
 
 
+ANIMATED = {"save_all": True, "append_images": [ImageOps.invert(noise())]}
+
+
 @pytest.mark.parametrize(
     "data",
     [
-        encoded(noise(), "JPEG", exif=turned(6)),
+        *(encoded(noise(), kind, exif=turned(6)) for kind in KINDS),
+        *(encoded(noise(), kind, **ANIMATED) for kind in ("MPO", "PNG", "WEBP")),
         encoded(noise(), "JPEG", progressive=True),
         encoded(noise().convert("CMYK"), "JPEG"),
-        encoded(noise(), "MPO", save_all=True, append_images=[noise()]),
-        encoded(noise(), "PNG"),
         encoded(noise().convert("P"), "PNG", transparency=3),
-        encoded(gray16(*range(0, 65536, 999)), "PNG"),
-        encoded(noise(), "PNG", save_all=True, append_images=[ImageOps.invert(noise())]),
-        encoded(noise(), "WEBP"),
+        encoded(row("I;16", *range(0, 65536, 999)), "PNG"),
         encoded(noise().convert("RGBA"), "WEBP", lossless=True),
-        encoded(noise(), "WEBP", save_all=True, append_images=[ImageOps.invert(noise())]),
-        encoded(noise(), "BMP"),
         encoded(noise().convert("P"), "BMP"),
     ],
     ids=lambda data: f"{data[:4]!r} {len(data)} bytes",
@@ -228,41 +203,36 @@ def test_a_damaged_file_is_decoded_or_refused(preprocessing, limits, data):
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "geometry"),
+    "geometry",
     [
-        (640, 640, (640, 640, 640, 640)),
-        (1280, 640, (640, 1280, 320, 640)),
-        (640, 1280, (1280, 640, 640, 320)),
-        (400, 300, (300, 400, 480, 640)),
-        (683, 512, (512, 683, 480, 640)),
-        (1, 1, (1, 1, 640, 640)),
-        (5000, 1, (1, 5000, 1, 640)),
-        (1, 5000, (5000, 1, 640, 1)),
+        (640, 640, 640, 640),
+        (1280, 640, 640, 320),
+        (300, 400, 480, 640),
+        (512, 683, 480, 640),
+        (1, 1, 640, 640),
+        (1, 5000, 1, 640),
+        (5000, 1, 640, 1),
     ],
 )
-def test_the_longer_side_fills_the_square_and_the_rest_is_padding(
-    preprocessing, width, height, geometry
-):
+def test_the_longer_side_fills_the_square_and_the_rest_is_padding(preprocessing, geometry):
+    height, width, fitted_height, fitted_width = geometry
     square = np.zeros((640, 640, 3), np.uint8)
     assert preprocessing.fit(Image.new("RGB", (width, height), RED), square) == geometry
-    fitted_height, fitted_width = geometry[2:]
     assert (square[:fitted_height, :fitted_width] == RED).all()
     assert (square[fitted_height:] == preprocessing.PIXEL_MEAN).all()
     assert (square[:, fitted_width:] == preprocessing.PIXEL_MEAN).all()
 
 
 def test_shrinking_averages_instead_of_picking_pixels(preprocessing):
-    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes, square = np.zeros((64, 64, 3), np.uint8), np.zeros((8, 8, 3), np.uint8)
     stripes[:, ::2] = 255
-    square = np.zeros((8, 8, 3), np.uint8)
     preprocessing.fit(Image.fromarray(stripes), square)
     assert np.abs(square.astype(int) - 127).max() <= 8
 
 
 def smooth(width: int, height: int) -> Image.Image:
     """Three gradients, which no way of shrinking can tell apart much."""
-    across = np.linspace(0, 255, width)[None, :].repeat(height, axis=0)
-    down = np.linspace(0, 255, height)[:, None].repeat(width, axis=1)
+    across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return Image.fromarray(np.stack([across, down, 255 - across], axis=2).astype(np.uint8))
 
 
@@ -270,7 +240,6 @@ def smooth(width: int, height: int) -> Image.Image:
 @pytest.mark.parametrize(
     ("size", "decoded"),
     [
-        ((64, 48), (64, 48)),
         ((191, 140), (191, 140)),
         ((192, 144), (96, 72)),
         ((255, 100), (128, 50)),
@@ -289,20 +258,22 @@ def test_a_large_jpeg_is_decoded_no_larger_than_needed(
     [fitted], [geometry] = preprocessing.prepare([data], limits, 64)
     assert sorted(image.size) == sorted(decoded)
     assert original == (upright.height, upright.width)
-    theirs = np.empty((64, 64, 3), np.uint8)
-    assert tuple(geometry) == preprocessing.fit(upright, theirs)
-    assert np.abs(fitted.astype(int) - theirs).max() <= 16
-    assert np.abs(fitted.astype(int) - theirs).mean() <= 2
+    whole = np.empty((64, 64, 3), np.uint8)
+    assert tuple(geometry) == preprocessing.fit(upright, whole)
+    difference = np.abs(fitted.astype(int) - whole)
+    assert difference.max() <= 16
+    assert difference.mean() <= 2
 
 
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP"])
-def test_other_formats_are_decoded_whole(preprocessing, limits, kind):
-    image, original = preprocessing.decode(encoded(smooth(150, 100), kind), limits, 64)
-    assert (image.size, original) == ((150, 100), (100, 150))
+def test_other_formats_are_decoded_whole(preprocessing, limits):
+    for kind in ("PNG", "WEBP", "BMP"):
+        image, original = preprocessing.decode(encoded(smooth(150, 100), kind), limits, 64)
+        assert (image.size, original) == ((150, 100), (100, 150))
 
 
-def test_images_of_one_request_are_prepared_as_if_alone(preprocessing, limits):
+def test_images_of_one_request_are_prepared_as_if_alone(preprocessing):
     files = [encoded(noise(*size), "PNG") for size in [(30, 20), (20, 50), (64, 64)]]
+    limits = preprocessing.Limits(max(map(len, files)), 64 * 64)  # which the last one reaches
     fitted, geometry = preprocessing.prepare(files, limits, 64)
     assert (fitted.shape, fitted.dtype, geometry.dtype) == ((3, 64, 64, 3), np.uint8, np.int32)
     for index, file in enumerate(files):

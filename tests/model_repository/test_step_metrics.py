@@ -18,11 +18,6 @@ def jpeg_of_many_scans() -> bytes:
     return whole[:-2] + b"\xff\xda\x00\x02" * 101 + whole[-2:]
 
 
-def all_series() -> list[pb_utils.Series]:
-    families = pb_utils.MetricFamily.registry.values()
-    return [each for family in families for each in family.values()]
-
-
 def test_every_image_is_counted_by_the_reason_of_its_refusal(start_model, outcomes):
     too_large = [b"\0" * 20_971_521, png(70_000, 1), jpeg_of_many_scans()]
     model = start_model("pem_preprocess")
@@ -31,24 +26,13 @@ def test_every_image_is_counted_by_the_reason_of_its_refusal(start_model, outcom
     assert outcomes("preprocess") == {"bad_image": 2, "too_large": 3, "ok": 1}
 
 
-def test_all_images_of_a_request_share_its_outcome(start_model, outcomes):
-    small = png(4, 3)
-    start_model("pem_preprocess").execute(
-        [
-            image_request(small, small),
-            image_request(small, small, png(70_000, 1)),
-            image_request(small, cancelled=True),
-        ]
-    )
-    assert outcomes("preprocess") == {"ok": 2, "too_large": 3, "cancelled": 1}
-
-
-def test_sizes_and_decoding_times_are_those_of_the_good_images(start_model, series):
-    model = start_model("pem_preprocess")
-    model.execute([image_request(png(40, 30), png(10, 20)), image_request(b"no image")])
+def test_all_images_of_a_request_share_its_outcome_and_its_time(start_model, series, outcomes):
+    good, bad = (png(40, 30), png(10, 20)), (png(4, 3), png(4, 3), png(70_000, 1))
+    start_model("pem_preprocess").execute([image_request(*good), image_request(*bad)])
+    assert outcomes("preprocess") == {"ok": 2, "too_large": 3}
     assert series("pem_image_pixels").observed == [1200, 200]
     first, second = series("pem_decode_seconds").observed
-    assert first == second  # the images of a request share its time
+    assert first == second
 
 
 def test_detections_are_counted_for_each_image(start_model, series, outcomes):
@@ -62,18 +46,17 @@ def test_detections_are_counted_for_each_image(start_model, series, outcomes):
 
 
 @each_model
-def test_every_series_starts_at_zero_and_what_was_sent_is_not_sent_again(
-    start_model, outcomes, name
-):
+def test_every_series_starts_at_zero_and_nothing_is_sent_twice(start_model, outcomes, name):
     model = start_model(name)
-    labels = {dict(key)["outcome"] for key in pb_utils.MetricFamily.registry["pem_images_total"]}
+    registry = pb_utils.MetricFamily.registry
+    labels = {dict(key)["outcome"] for key in registry["pem_images_total"]}
     assert labels >= {"ok", "cancelled", "failed"}
-    assert all(each.total == 0 and not each.observed for each in all_series())
-    for _ in range(3):
-        model.execute([good_request(name)])
-    model.execute([])
-    assert outcomes(name.removeprefix("pem_")) == {"ok": 3}
-    assert all(len(each.observed) == 3 for each in all_series() if each.buckets)
+    series = [each for family in registry.values() for each in family.values()]
+    assert all(each.total == 0 and not each.observed for each in series)
+    for requests in ([good_request(name)], [good_request(name)], []):
+        model.execute(requests)
+    assert outcomes(name.removeprefix("pem_")) == {"ok": 2}
+    assert all(len(each.observed) == 2 for each in series if each.buckets)
 
 
 @each_model
@@ -87,7 +70,7 @@ def test_metrics_that_fail_cost_no_answer_and_one_warning(start_model, monkeypat
     else:
         monkeypatch.setattr(pb_utils.Series, "increment", fail)
     model = start_model(name)
-    for response in model.execute([good_request(name)]) + model.execute([good_request(name)]):
-        assert outputs(response)
+    for _ in range(2):
+        assert all(map(outputs, model.execute([good_request(name)])))
     own = [warning for warning in pb_utils.Logger.warnings if f"{name} continues" in warning]
     assert len([warning for warning in own if "without its metrics" in warning]) == 1

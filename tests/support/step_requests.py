@@ -2,7 +2,6 @@
 
 import io
 import json
-from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -11,21 +10,6 @@ from PIL import Image
 
 from pem_server.checkout import MODEL_REPOSITORY
 from pem_server.model_config import read_model_config
-
-QUERIES = 12  # of `map_batch`
-LABELS = [f"class {number}" for number in range(150)]
-# height, width, fitted_height, fitted_width on an input of side 64: shrunk, enlarged, slivers.
-GEOMETRIES = [
-    (64, 64, 64, 64),
-    (48, 64, 48, 64),
-    (97, 131, 47, 64),
-    (300, 200, 64, 43),
-    (7, 11, 41, 64),
-    (1, 1, 64, 64),
-    (1, 500, 1, 64),
-    (500, 1, 64, 1),
-    (3, 200, 1, 64),
-]
 
 
 def model_arguments(model: str, **parameters: str) -> dict[str, str]:
@@ -62,14 +46,11 @@ def png(width: int, height: int) -> bytes:
 
 def network_outputs(*scores: float) -> dict[str, np.ndarray]:
     """Tensors for pem_render: per image one query of class 20 that fills it, with this score."""
-    count = len(scores)
-    every = np.zeros((count, 100), np.float32)
-    every[:, 0] = scores
     return {
-        "class_ids": np.full((count, 100), 20, np.int32),
-        "scores": every,
-        "masks": np.zeros((count, 640, 640), np.uint8),
-        "geometry": np.array([[30, 40, 480, 640]] * count, np.int32),
+        "class_ids": np.full((len(scores), 100), 20, np.int32),
+        "scores": np.array([[score, *[0] * 99] for score in scores], np.float32),
+        "masks": np.zeros((len(scores), 640, 640), np.uint8),
+        "geometry": np.array([[30, 40, 480, 640] for _ in scores], np.int32),
     }
 
 
@@ -84,22 +65,3 @@ def good_request(model: str, cancelled: bool = False) -> pb_utils.InferenceReque
         return image_request(png(40, 30), cancelled=cancelled)
     timed = {"clock": clock(1)} if model == "pem_postprocess" else {}
     return request(cancelled, **network_outputs(0.9), **timed)
-
-
-def map_batch(count: int, side: int = 64, seed: int = 0, **changes: object) -> dict[str, Any]:
-    """Arguments of `render` for images that look alike: queries form blobs, some are missing."""
-    dice = np.random.default_rng(seed)
-    class_ids = dice.integers(0, 150, QUERIES).astype(np.int32)
-    scores = dice.random(QUERIES).astype(np.float32)
-    coarse = dice.integers(0, QUERIES - 2, (5, 5))
-    places = np.arange(side) * 5 // side
-    masks = coarse[places][:, places].astype(np.uint8)
-    masks[dice.random((side, side)) < 0.02] = QUERIES - 1  # a sprinkle of single cells
-    tensors = {"class_ids": class_ids, "scores": scores, "masks": masks}
-    return {
-        **{name: np.stack([array] * count) for name, array in tensors.items()},
-        "geometry": np.array([[64, 64, 64, 64]] * count, np.int32),
-        "threshold": None,
-        "max_pixels": 1_000_000,
-        **changes,
-    }
