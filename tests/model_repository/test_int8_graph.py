@@ -34,7 +34,7 @@ def graph(save_graph):
     return openvino.Core().read_model(save_graph(nodes, [x], [y], constants, weights_sha256=SHA))
 
 
-RANGES = {"x": (-1.01, 1.0), "b": (0.0, 12.0), "d": (0.0, 12.0), "e": (0.0, 12.0)}
+RANGES = {"x": (-1.01, 1.0)} | dict.fromkeys("bde", (0.0, 12.0))
 
 
 def ranges_file(tmp_path, **changes):
@@ -51,10 +51,8 @@ def quantized_tensors(graph):
 
 def test_ranges_are_read_and_those_of_another_graph_are_not(int8_graph, graph, tmp_path):
     assert int8_graph.read_ranges(ranges_file(tmp_path), graph) == (RANGES, "")
-    for changes, reason in (
-        ({"weights_sha256": "11"}, "weights"),
-        ({"ranges": {"q": [0, 1]}}, " q"),
-    ):
+    wrong = {"weights": {"weights_sha256": "11"}, " q": {"ranges": {"q": [0, 1]}}}
+    for reason, changes in wrong.items():
         ranges, why = int8_graph.read_ranges(ranges_file(tmp_path, **changes), graph)
         assert ranges == {}
         assert "model.ranges.json" in why

@@ -14,17 +14,9 @@ from pem_server.step_inputs import InputError
 
 QUERIES, SIDE = 12, 64
 LABELS = [f"class {number}" for number in range(150)]
-# height, width, fitted_height, fitted_width: shrunk, enlarged, slivers.
-GEOMETRIES = [
-    (64, 64, 64, 64),
-    (97, 131, 47, 64),
-    (300, 200, 64, 43),
-    (7, 11, 41, 64),
-    (1, 1, 64, 64),
-    (1, 500, 1, 64),
-    (500, 1, 64, 1),
-    (3, 200, 1, 64),
-]
+# height, width, fitted_height, fitted_width of images that are shrunk or enlarged.
+SIZES = [(64, 64, 64, 64), (97, 131, 47, 64), (300, 200, 64, 43), (7, 11, 41, 64), (1, 1, 64, 64)]
+SLIVERS = [(1, 500, 1, 64), (500, 1, 64, 1), (3, 200, 1, 64)]
 
 
 def map_batch(count=1, side=SIDE, seed=0, threshold=0.3, **changes):
@@ -80,7 +72,7 @@ def slow_pixels(masks, geometry):
     return masks[np.ix_(rows, columns)]
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("geometry", SIZES + SLIVERS)
 @pytest.mark.parametrize("stride", [1, 2, 4])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_both_steps_answer_by_the_definition(detect, render, geometry, stride, seed):
@@ -115,23 +107,17 @@ def test_both_steps_answer_by_the_definition(detect, render, geometry, stride, s
 def test_a_query_without_a_pixel_is_no_detection(detect, cells, geometry):
     masks = np.zeros((1, SIDE, SIDE), np.uint8)
     masks[0][cells] = 1
-    changes = {
-        "masks": masks,
-        "class_ids": np.arange(QUERIES)[None],
-        "scores": np.ones((1, QUERIES)),
-    }
-    [[detection]] = detect(map_batch(**changes, geometry=np.array([geometry])))
+    changes = {"class_ids": np.arange(QUERIES)[None], "scores": np.ones((1, QUERIES))}
+    [[detection]] = detect(map_batch(**changes, masks=masks, geometry=np.array([geometry])))
     assert detection["cls_id"] == 0
 
 
 def halves(scores, class_ids=(20, 20), threshold=0.3):
     """Two queries, each in one half of the image, with these scores and classes."""
-    every = np.ones((2, 1, QUERIES))
-    every[:, 0, :2] = scores, class_ids
-    masks = np.repeat(np.array([[[0, 1]]], np.uint8), SIDE // 2, axis=2).repeat(SIDE, axis=1)
-    return map_batch(
-        scores=every[0], class_ids=every[1].astype(np.int32), masks=masks, threshold=threshold
-    )
+    arguments = map_batch(threshold=threshold)
+    arguments["masks"][:] = np.arange(SIDE) >= SIDE // 2
+    arguments["scores"][0, :2], arguments["class_ids"][0, :2] = scores, class_ids
+    return arguments
 
 
 def test_two_queries_of_one_class_are_two_detections_and_the_best_comes_first(detect):

@@ -17,23 +17,17 @@ def code_of(response):
     return response.error().code()
 
 
-class StubNetwork:
-    """Returns the first pixel's red value as the class of every query; records its batches."""
-
-    def __init__(self):
-        self.batches = []
-
-    def __call__(self, images):
-        self.batches.append(len(images))
-        class_ids = np.repeat(images[:, 0, 0, :1].astype(np.int32), 100, axis=1)
-        masks = np.zeros(images.shape[:3], np.uint8)
-        return class_ids, np.ones(class_ids.shape, np.float32), masks
-
-
 @pytest.fixture
 def network(load_model):
+    """A stub that returns the first pixel's red value as the class of every query."""
+
+    def compute(images):
+        model.batches.append(len(images))
+        class_ids = np.repeat(images[:, 0, 0, :1].astype(np.int32), 100, axis=1)
+        return class_ids, class_ids.astype(np.float32), np.zeros(images.shape[:3], np.uint8)
+
     model = load_model("pem_network").TritonPythonModel()
-    model.network = StubNetwork()
+    model.network, model.batches = compute, []
     model.waiting = WaitingImages("test")
     return model
 
@@ -92,7 +86,7 @@ def test_render_answers_good_requests_beside_bad_ones(start_model, outcomes):
 def test_the_network_runs_once_for_all_requests(network):
     requests = [network_request(1), network_request(2, 3, 4), network_request(5)]
     answers = [outputs(response) for response in network.execute(requests)]
-    assert network.network.batches == [5]
+    assert network.batches == [5]
     assert [answer["class_ids"][:, 0].tolist() for answer in answers] == [[1], [2, 3, 4], [5]]
     assert answers[1]["scores"].shape == (3, 100)
     assert answers[1]["masks"].shape == (3, 640, 640)
@@ -105,7 +99,7 @@ def test_the_network_leaves_out_cancelled_requests(network):
     assert [outputs(response)["class_ids"][0, 0] for response in (first, second)] == [1, 3]
     alone = network.execute([cancelled] * 2)
     assert [code_of(response) for response in alone] == [pb_utils.TritonError.CANCELLED] * 2
-    assert network.network.batches == [2]
+    assert network.batches == [2]
     assert pb_utils.Logger.errors == []
 
 

@@ -12,7 +12,6 @@ import pytest
 from PIL import Image, ImageOps
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
-ORIENTATION = 0x0112  # the EXIF tag
 KINDS = ("JPEG", "PNG", "WEBP", "BMP")
 
 
@@ -33,20 +32,19 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
 
 
 def noise(width: int = 37, height: int = 23) -> Image.Image:
-    values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(values)
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
 
 
 def png_header(width: int, height: int) -> bytes:
     """A PNG that ends after saying its size, 8-bit RGB, where its pixels would start."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     checksum = struct.pack(">I", zlib.crc32(header))
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + checksum + b"\0\0\0\x09IDAT"
+    return b"\x89PNG\r\n\x1a\n\0\0\0\x0d" + header + checksum + b"\0\0\0\x09IDAT"
 
 
 def turned(orientation: int) -> Image.Exif:
     exif = Image.Exif()
-    exif[ORIENTATION] = orientation
+    exif[0x0112] = orientation
     return exif
 
 
@@ -116,8 +114,8 @@ def test_damaged_exif_is_no_reason_to_refuse_a_good_image(preprocessing, limits,
 @pytest.mark.parametrize(
     ("data", "part"),
     [
+        (b"", "0 bytes"),
         (b"a street with cars", "18 bytes"),
-        (b"\0" * 1000, "1,000 bytes"),
         (encoded(noise(), "GIF"), "JPEG, PNG, WebP or BMP"),
         *((encoded(noise(), kind)[:600], "cannot be decoded") for kind in KINDS),
         (encoded(noise(300, 200), "JPEG")[:20_000], "cannot be decoded"),  # of a reduced size
@@ -140,14 +138,11 @@ def test_what_is_no_usable_image_is_refused_in_one_line(preprocessing, limits, d
 def test_a_jpeg_with_endless_scans_is_refused(preprocessing, limits):
     data = encoded(noise(), "JPEG", progressive=True)
     last_scan = data[data.rindex(b"\xff\xda") : -2]
-    with pytest.raises(preprocessing.ImageError, match="100 scans"):
+    with pytest.raises(preprocessing.LimitError, match="100 scans"):
         preprocessing.decode(data[:-2] + last_scan * 100 + data[-2:], limits)
     assert preprocessing.decode(data[:-2] + last_scan * 10 + data[-2:], limits)
-
-
-def test_scan_markers_in_thumbnails_and_after_the_image_are_no_scans(preprocessing, limits):
-    scan_markers = b"\xff\xda\0\x02" * 200
-    data = encoded(noise(), "JPEG", comment=scan_markers) + b"\0\0" + scan_markers
+    markers = b"\xff\xda\0\x02" * 200  # as in a thumbnail, and after the image: no scans
+    data = encoded(noise(), "JPEG", comment=markers) + b"\0\0" + markers
     assert preprocessing.decode(data, limits)[1] == (23, 37)
 
 
@@ -207,7 +202,6 @@ def test_a_damaged_file_is_decoded_or_refused(preprocessing, limits, data):
     [
         (640, 640, 640, 640),
         (1280, 640, 640, 320),
-        (300, 400, 480, 640),
         (512, 683, 480, 640),
         (1, 1, 640, 640),
         (1, 5000, 1, 640),
@@ -254,10 +248,8 @@ def test_a_large_jpeg_is_decoded_no_larger_than_needed(
     stored = smooth(*size)
     data = encoded(stored, "JPEG", quality=95, exif=turned(orientation))
     upright = stored.rotate({1: 0, 3: 180, 6: -90}[orientation], expand=True)
-    image, original = preprocessing.decode(data, limits, 64)
+    assert sorted(preprocessing.decode(data, limits, 64)[0].size) == sorted(decoded)
     [fitted], [geometry] = preprocessing.prepare([data], limits, 64)
-    assert sorted(image.size) == sorted(decoded)
-    assert original == (upright.height, upright.width)
     whole = np.empty((64, 64, 3), np.uint8)
     assert tuple(geometry) == preprocessing.fit(upright, whole)
     difference = np.abs(fitted.astype(int) - whole)
@@ -276,7 +268,6 @@ def test_images_of_one_request_are_prepared_as_if_alone(preprocessing):
     limits = preprocessing.Limits(max(map(len, files)), 64 * 64)  # which the last one reaches
     fitted, geometry = preprocessing.prepare(files, limits, 64)
     assert (fitted.shape, fitted.dtype, geometry.dtype) == ((3, 64, 64, 3), np.uint8, np.int32)
-    for index, file in enumerate(files):
-        alone, alone_geometry = preprocessing.prepare([file], limits, 64)
-        assert (fitted[index] == alone[0]).all()
-        assert (geometry[index] == alone_geometry[0]).all()
+    each = [preprocessing.prepare([file], limits, 64) for file in files]
+    assert np.array_equal(fitted, np.concatenate([alone for alone, _ in each]))
+    assert np.array_equal(geometry, np.concatenate([alone for _, alone in each]))

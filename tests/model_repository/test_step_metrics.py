@@ -1,29 +1,17 @@
 """What the steps report to Prometheus: every image once by its outcome; never an error."""
 
-import io
-
 import numpy as np
 import pytest
 import triton_python_backend_utils as pb_utils
-from PIL import Image
 from step_requests import clock, good_request, image_request, network_outputs, outputs, png, request
 
 each_model = pytest.mark.parametrize("name", ["pem_preprocess", "pem_postprocess", "pem_render"])
 
 
-def jpeg_of_many_scans() -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (16, 16)).save(file, "JPEG")
-    whole = file.getvalue()
-    return whole[:-2] + b"\xff\xda\x00\x02" * 101 + whole[-2:]
-
-
 def test_every_image_is_counted_by_the_reason_of_its_refusal(start_model, outcomes):
-    too_large = [b"\0" * 20_971_521, png(70_000, 1), jpeg_of_many_scans()]
-    model = start_model("pem_preprocess")
-    for data in (b"", b"no image", *too_large, png(40, 30)):
-        model.execute([image_request(data)])
-    assert outcomes("preprocess") == {"bad_image": 2, "too_large": 3, "ok": 1}
+    files = (b"", b"no image", b"\0" * 20_971_521, png(70_000, 1), png(40, 30))
+    start_model("pem_preprocess").execute([image_request(data) for data in files])
+    assert outcomes("preprocess") == {"bad_image": 2, "too_large": 2, "ok": 1}
 
 
 def test_all_images_of_a_request_share_its_outcome_and_its_time(start_model, series, outcomes):
