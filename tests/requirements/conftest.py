@@ -13,18 +13,16 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE, CompletedProcess, Popen
 
 import pytest
-from polling import poll
 
 ROOT = Path(__file__).resolve().parents[2]
 USER_PYTHON = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 
 # Takes the place of requirements/environment.py, and is that but for what a step runs.
 FAKE_INSTALLER = r"""
-import importlib.util, json, os, sys, time
+import json, os, shutil, sys, time
 from pathlib import Path
-spec = importlib.util.spec_from_file_location("real", Path(__file__).with_name("real.py"))
-real = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(real)
+sys.path.insert(0, os.path.dirname(__file__))
+import real
 steps = Path(os.environ["STEPS"])
 
 def run_step(title, command):
@@ -37,9 +35,7 @@ def run_step(title, command):
     if "venv" in command:
         new = Path(command[-1])
         (new / "bin").mkdir(parents=True)
-        python = new / "bin/python"
-        python.write_text(Path(os.environ["FAKE_PYTHON"]).read_text())
-        python.chmod(0o755)
+        shutil.copy(os.environ["FAKE_PYTHON"], new / "bin/python")
         (new / "pyvenv.cfg").touch()
     else:
         with (Path(command[0]).parents[1] / "installed").open("a") as file:
@@ -63,8 +59,6 @@ esac
 
 @dataclass
 class Checkout:
-    """The checkout, and what its fake installer was given."""
-
     root: Path
     steps: Path
 
@@ -82,8 +76,8 @@ class Checkout:
 
     def commands(self) -> list[list[str]]:
         """Each command of an installation, in order."""
-        lines = self.steps.read_text().splitlines() if self.steps.exists() else []
-        return [json.loads(line) for line in lines]
+        text = self.steps.read_text() if self.steps.exists() else ""
+        return [json.loads(line) for line in text.splitlines()]
 
     def environments(self) -> int:
         """How many environments were begun."""
@@ -99,10 +93,6 @@ class Checkout:
         path.write_text(text)
         path.chmod(0o755)
         return path
-
-    def wait_for(self, steps: int) -> None:
-        """Wait until the installer has begun so many steps."""
-        assert poll(lambda: len(self.commands()) >= steps)
 
 
 @pytest.fixture

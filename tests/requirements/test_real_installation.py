@@ -42,17 +42,10 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
 """
 
 
-def locked(wheel: Path) -> str:
-    """Its line of a lock file."""
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    return f"{wheel.name.partition('-')[0]}==1.0 --hash=sha256:{digest}\n"
-
-
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """With the planted remains of a killed `venv --clear`."""
-    root = tmp_path / "checkout"
-    wheels = tmp_path / "wheels"
+    root, wheels = tmp_path / "checkout", tmp_path / "wheels"
     wheels.mkdir()
     build_system = '[build-system]\nrequires = []\nbuild-backend = "backend"\n'
     for project in ("client", "server"):
@@ -63,42 +56,40 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "requirements").mkdir()
     shutil.copy(ROOT / "requirements/environment.py", root / "requirements")
     uv = write_wheel(wheels, "uv", "uv/__main__.py", "raise SystemExit(1)")
-    (root / "requirements/uv.txt").write_text(locked(uv))
     backend = write_wheel(wheels, "backend", "backend.py", BACKEND)
-    (root / "requirements/serve.txt").write_text(locked(backend))
+    for lock, name, wheel in (("uv", "uv", uv), ("serve", "backend", backend)):
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        (root / f"requirements/{lock}.txt").write_text(f"{name}==1.0 --hash=sha256:{digest}\n")
     (root / ".venv/bin").mkdir(parents=True)
     (root / ".venv/bin/python").symlink_to(USER_PYTHON)
-    settings = {"CONFIG_FILE": os.devnull, "NO_INDEX": "1", "FIND_LINKS": str(wheels)}
-    for name, value in (settings | {"TARGET": str(tmp_path / "elsewhere")}).items():
-        monkeypatch.setenv(f"PIP_{name}", value)
-    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path / "elsewhere"))
+    settings = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    elsewhere = dict.fromkeys(("PIP_TARGET", "VIRTUAL_ENV"), str(tmp_path / "elsewhere"))
+    for name, value in (settings | elsewhere).items():
+        monkeypatch.setenv(name, value)
     return root
 
 
-def set_up(checkout: Path) -> "subprocess.CompletedProcess[str]":
+def set_up(checkout):
     """As `./run` does, by the planted Python."""
-    script = [checkout / "requirements/environment.py", "serve", "demo"]
-    python = checkout / ".venv/bin/python"
-    return subprocess.run([python, "-I", *script], capture_output=True, text=True)
+    program = [checkout / ".venv/bin/python", "-I", checkout / "requirements/environment.py"]
+    return subprocess.run([*program, "serve", "demo"], capture_output=True, text=True)
 
 
-def test_it_goes_into_the_environment_and_nowhere_else(checkout: Path, tmp_path: Path) -> None:
+def test_it_goes_into_the_environment_and_nowhere_else(checkout, tmp_path):
     packages = Path(sysconfig.get_path("purelib", vars={"base": sys.base_prefix}))
     before = sorted(packages.iterdir())
     result = set_up(checkout)
     assert result.returncode == 0, result.stderr
-    program = "import backend, client_module, server_module, sys; print(sys.prefix)"
-    python = checkout / ".venv/bin/python"
-    assert subprocess.run([python, "-c", program], check=True, cwd=tmp_path).returncode == 0
+    command = [checkout / ".venv/bin/python", "-c", "import backend, client_module, server_module"]
+    subprocess.run(command, check=True, cwd=tmp_path)
     pip = (checkout / ".venv/bin/pip").read_text()
     assert f"{(checkout / '.venv').resolve()}/bin/python" in pip.partition("import")[0]
     assert sorted(packages.iterdir()) == before
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_package_with_another_hash_is_not_installed(checkout: Path) -> None:
-    lock = checkout / "requirements/uv.txt"
-    lock.write_text("uv==1.0 --hash=sha256:" + 64 * "0")
+def test_a_package_with_another_hash_is_not_installed(checkout):
+    (checkout / "requirements/uv.txt").write_text("uv==1.0 --hash=sha256:" + 64 * "0")
     result = set_up(checkout)
     assert result.returncode == 1
     assert "HASHES" in result.stderr

@@ -16,7 +16,6 @@ import pytest
 from polling import poll
 
 from pem_server import LocalServerError, TritonServer
-from pem_server.checkout import MODEL_REPOSITORY
 
 CONFIG = """
 name: "pem_network"
@@ -24,7 +23,6 @@ backend: "python"
 max_batch_size: 8
 input [{ name: "text" data_type: TYPE_STRING dims: [1] }]
 output [{ name: "text" data_type: TYPE_STRING dims: [1] }]
-instance_group [{ kind: KIND_CPU count: 1 }]
 """
 
 # Answers with the environment in which the server runs the step.
@@ -45,10 +43,8 @@ FAILING = """
 import time
 class TritonPythonModel:
     def initialize(self, args):
-"""
-REFUSING = FAILING + '        raise FileNotFoundError("the graph is not there")'
-SLOW = FAILING + "        time.sleep(60)"
-
+        """
+REFUSING, SLOW = 'raise FileNotFoundError("the graph is not there")', "time.sleep(60)"
 CTRL_C = b"\x03"
 
 
@@ -68,8 +64,11 @@ def test_a_server_runs_its_steps_in_a_clean_environment_and_leaves_nothing(repos
         server.wait_until_ready()
         names = scratch_names(repository)
         assert regions(names)  # else the check below could not fail
-        prefix, working_folder, threads = json.loads(infer(server.http_port))
-        assert (prefix, working_folder, threads) == (sys.prefix, [], "1")
+        text = {"name": "text", "datatype": "BYTES", "shape": [1, 1], "data": ["x"]}
+        body = json.dumps({"inputs": [text]})
+        answer = json.loads(get(server.http_port, "/v2/models/pem_network/infer", body))
+        seen = json.loads(answer["outputs"][0]["data"][0])
+        assert seen == [sys.prefix, [], "1"]  # its working folder is empty
         assert any("a warning of the step" in line for line in lines)
         assert get(server.metrics_port, "/metrics").startswith("# HELP nv_")
     assert any("Signal (15)" in line for line in lines)  # a graceful stop
@@ -103,9 +102,9 @@ def test_a_server_that_dies_is_reported_and_leaves_nothing(repository):
     with TritonServer(repository) as server:
         server.wait_until_ready()
         names = scratch_names(repository)
-        found = {command.split()[0]: number for number, command in processes(repository).items()}
-        (number,) = [found[program] for program in found if program.endswith("/tritonserver")]
-        os.kill(number, signal.SIGKILL)
+        programs = {number: line.split()[0] for number, line in processes(repository).items()}
+        [server_id] = [n for n, program in programs.items() if program.endswith("/tritonserver")]
+        os.kill(server_id, signal.SIGKILL)
         with pytest.raises(LocalServerError, match="137"):
             server.wait()
     assert leftovers(repository, names) == []
@@ -115,14 +114,10 @@ def test_a_launcher_that_is_killed_leaves_nothing(repository):
     program = (
         "import pathlib, sys, pem_server, time\n"
         "with pem_server.TritonServer(pathlib.Path(sys.argv[1])) as server:\n"
-        "    server.wait_until_ready()\n"
-        "    print('ready', flush=True)\n"
-        "    time.sleep(60)\n"
+        "    server.wait_until_ready(); print('ready', flush=True); time.sleep(60)\n"
     )
-    launcher = subprocess.Popen(
-        [sys.executable, "-c", program, str(repository)], stdout=subprocess.PIPE, text=True
-    )
-    with launcher:
+    command = [sys.executable, "-c", program, str(repository)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as launcher:
         assert launcher.stdout.readline() == "ready\n"
         names = scratch_names(repository)
         assert regions(names)
@@ -136,7 +131,7 @@ def test_a_launcher_that_is_killed_leaves_nothing(repository):
     [(REFUSING, 120, "pem_network: FileNotFoundError: the graph is not there"), (SLOW, 1, "1 s")],
 )
 def test_a_model_that_does_not_load_is_one_line(tmp_path, repository, source, timeout_s, reason):
-    failing = make_repository(tmp_path / "failing", source)
+    failing = make_repository(tmp_path / "failing", FAILING + source)
     with pytest.raises(LocalServerError) as raised, TritonServer(failing) as server:
         server.wait_until_ready(timeout_s)
     assert reason in str(raised.value)
@@ -156,9 +151,10 @@ def test_a_port_in_use_is_refused_with_its_option(repository):
     ("ending", "code"), [("ctrl-c", 0), ("ctrl-c twice", 130), ("SIGTERM", 0), ("SIGHUP", 0)]
 )
 def test_the_serve_command_stops_on_a_signal_and_leaves_nothing(repository, ending, code):
-    terminal, serve = serve_in_terminal(repository)
-    with serve:
-        read_until(terminal, "stop ")
+    stub = ["--stub-network", "20:5"] if ending == "SIGTERM" else []
+    with serve_in_terminal("--repository", str(repository), *stub) as (terminal, serve):
+        log = read_until(terminal, "IS A STUB: 20 ms a batch and 5 ms" if stub else "stop ")
+        assert ("stub, NOT the network" in log) == bool(stub)
         names = scratch_names(repository)
         assert regions(names)
         if ending.startswith("SIG"):
@@ -169,19 +165,7 @@ def test_the_serve_command_stops_on_a_signal_and_leaves_nothing(repository, endi
         if ending == "ctrl-c twice":
             os.write(terminal, CTRL_C)
         assert serve.wait() == code
-    os.close(terminal)
     assert leftovers(repository, names) == []
-
-
-def test_the_serve_command_tells_that_its_network_is_a_stub():
-    terminal, serve = serve_in_terminal(MODEL_REPOSITORY, "--stub-network", "20:5")
-    with serve:
-        log = read_until(terminal, "IS A STUB: 20 ms a batch and 5 ms an image")
-        os.write(terminal, CTRL_C)
-        read_until(terminal, "stopping")
-        assert serve.wait() == 0
-    os.close(terminal)
-    assert "stub, NOT the network" in log
 
 
 def make_repository(folder, source):
@@ -202,31 +186,21 @@ def get(port, path, body=None):
         return answer.read().decode()
 
 
-def infer(port):
-    text = {"name": "text", "datatype": "BYTES", "shape": [1, 1], "data": ["x"]}
-    answer = get(port, "/v2/models/pem_network/infer", json.dumps({"inputs": [text]}))
-    return json.loads(answer)["outputs"][0]["data"][0]
-
-
-def serve_in_terminal(repository, *options):
-    """Start the command in the foreground of a terminal of its own."""
+@contextlib.contextmanager
+def serve_in_terminal(*options):
+    """Run the command in the foreground of a terminal of its own."""
     terminal, other_end = pty.openpty()
     take_terminal = (
-        "import fcntl, os, sys, termios\n"
-        "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
-        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])\n"
+        "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'pem_server', 'serve', *sys.argv[1:]])"
     )
-    arguments = ["-m", "pem_server", "serve", "--repository", str(repository), *options]
-    arguments += ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]
-    serve = subprocess.Popen(
-        [sys.executable, "-c", take_terminal, *arguments],
-        stdin=other_end,
-        stdout=other_end,
-        stderr=other_end,
-        start_new_session=True,
-    )
-    os.close(other_end)
-    return terminal, serve
+    ports = ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]
+    command = [sys.executable, "-c", take_terminal, *ports, *options]
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), other_end)
+    with subprocess.Popen(command, **streams, start_new_session=True) as serve:
+        os.close(other_end)
+        yield terminal, serve
+    os.close(terminal)
 
 
 def read_until(terminal, words):
@@ -237,7 +211,7 @@ def read_until(terminal, words):
 
 
 def scratch_names(repository):
-    return [folder.name for folder in (repository.parent / "scratch").iterdir()]
+    return os.listdir(repository.parent / "scratch")
 
 
 def regions(names):
@@ -249,10 +223,8 @@ def processes(repository):
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has just ended
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            if str(repository.parent) in command:
-                found[int(process.name)] = command
-    return found
+            found[int(process.name)] = (process / "cmdline").read_text().replace("\0", " ")
+    return {number: line for number, line in found.items() if str(repository.parent) in line}
 
 
 def leftovers(repository, names):

@@ -11,31 +11,22 @@ from pem_server.checkout import MODEL_REPOSITORY
 from pem_server.stub_network import Cost, parse_cost, write_stub_repository
 
 
-@pytest.mark.parametrize(("text", "cost"), [("20:5", (20, 5)), ("0:0.5", (0, 0.5))])
-def test_a_cost_is_read(text: str, cost: tuple[float, float]) -> None:
-    assert parse_cost(text) == cost
-
-
-@pytest.mark.parametrize(
-    "text", ["", "20", "20:5:1", "a:b", "-1:5", "nan:5", "5:nan", "0:0", "5:inf"]
-)
-def test_what_is_no_cost_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="FIXED:PER_IMAGE"):
-        parse_cost(text)
+def test_a_cost_is_read_and_what_is_none_is_refused() -> None:
+    assert parse_cost("0:0.5") == (0, 0.5)
+    for text in ("", *["20", "20:5:1", "a:b", "-1:5", "nan:5", "5:nan", "0:0", "5:inf"]):
+        with pytest.raises(ValueError, match="FIXED:PER_IMAGE"):
+            parse_cost(text)
 
 
 def test_all_but_the_network_is_the_repository_as_it_is(tmp_path: Path) -> None:
-    copy, network = tmp_path / "copy", Path("pem_network")
+    copy, network = tmp_path / "copy", MODEL_REPOSITORY / "pem_network"
     write_stub_repository(MODEL_REPOSITORY, copy, Cost(20, 5))
     assert not list(copy.rglob("*.onnx"))
-    of_the_network = (network / "1", network / "configs", network / "config.pbtxt")
-    for file in MODEL_REPOSITORY.rglob("*"):
-        name = file.relative_to(MODEL_REPOSITORY)
-        is_compared = file.is_file() and not any(map(name.is_relative_to, of_the_network))
-        if is_compared and "__pycache__" not in file.parts:
-            assert (copy / name).read_bytes() == file.read_bytes()
-    config = (MODEL_REPOSITORY / network / "config.pbtxt").read_text()
-    changed = (copy / network / "config.pbtxt").read_text()
+    for file in MODEL_REPOSITORY.rglob("*.*"):
+        if file.is_file() and "__pycache__" not in file.parts and network not in file.parents:
+            assert (copy / file.relative_to(MODEL_REPOSITORY)).read_bytes() == file.read_bytes()
+    config = (network / "config.pbtxt").read_text()
+    changed = (copy / "pem_network" / "config.pbtxt").read_text()
     assert changed.startswith(config), "tensors, batching and queue are the network's own"
     assert 'key: "fixed_ms"' in changed.removeprefix(config)
 
