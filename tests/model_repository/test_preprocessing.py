@@ -72,7 +72,6 @@ def row(mode: str, *values: int | tuple[int, ...]) -> Image.Image:
         (row("RGBA", (*RED, 255), (0, 0, 0, 0), (0, 0, 0, 128)), "PNG", {}, [RED, WHITE, 127]),
         (row("LA", (0, 255), (0, 0)), "PNG", {}, [0, WHITE]),
     ],
-    ids=str,
 )
 def test_every_kind_of_pixel_becomes_rgb(preprocessing, limits, image, kind, options, pixels):
     rgb, _ = preprocessing.decode(encoded(image, kind, **options), limits)
