@@ -31,6 +31,8 @@ def prepare(environment, runner, **_):
         settings = options.read_settings(environment.parsed_options)
     except ValueError as error:
         sys.exit(f"{error}")
+    if settings.closed:
+        environment.parsed_options.num_users = settings.closed
     if not isinstance(runner, WorkerRunner):
         coordinator = Coordinator(
             settings, runner.send_message, lambda: worker.live_workers(runner)

@@ -18,7 +18,7 @@ from .arrivals import Offsets, poisson_steps, shard
 from .options import Settings, plan, recording
 from .samples import SUCCEEDED, UNCERTAIN, Samples, count, read_samples, summarise
 from .sender import LEAD_S, Schedule
-from .verdict import Judgement, Verdict, conservation_problem, is_beyond_knee, judge, worst
+from .verdict import Evaluation, Verdict, conservation_problem, evaluate, is_beyond_knee, worst
 
 SCHEDULE, ENDED = "pem_schedule", "pem_ended"  # locust messages: to the workers, from them
 _PATIENCE_S = 15.0  # beyond the clients' own time limit
@@ -30,14 +30,14 @@ class StepResult(NamedTuple):
     step: shapes.Step
     samples: Samples
     server: dict[str, dict[str, Any]]
-    judgement: Judgement
+    evaluation: Evaluation
 
 
 class RunResult(NamedTuple):
     """All of a run. knee: images a second, of a ladder that found one."""
 
     steps: list[StepResult]
-    judgement: Judgement
+    evaluation: Evaluation
     knee: float | None = None
 
 
@@ -84,16 +84,16 @@ class Coordinator:
         try:
             if self._settings.shape == "ladder":
                 knee = self._climb()
-                verdict = self._judge_ladder(knee)
+                evaluation = self._evaluate_ladder(knee)
             else:
                 if self._settings.shape == "replay":
                     self._run_schedule(*recording(self._settings))
                 else:
                     self._run_schedule(self._warmed_up(plan(self._settings)))
-                verdict = worst(result.judgement for result in self._steps)
+                evaluation = worst(result.evaluation for result in self._steps)
         except InvalidRun as problem:
-            verdict = Judgement(Verdict.INVALID, (str(problem),))
-        return RunResult(self._steps, verdict, knee)
+            evaluation = Evaluation(Verdict.INVALID, (str(problem),))
+        return RunResult(self._steps, evaluation, knee)
 
     def _climb(self) -> float | None:
         """The knee."""
@@ -107,13 +107,13 @@ class Coordinator:
                 result = self._steps[-1]
                 beyond = is_beyond_knee(result.samples, settings.seconds, self._step_limits)
                 if beyond is None:
-                    raise InvalidRun(f"at {rate:g}/s: " + "; ".join(result.judgement.reasons))
+                    raise InvalidRun(f"at {rate:g}/s: " + "; ".join(result.evaluation.reasons))
                 rate = search.send(not beyond)
         except StopIteration as end:
             knee: float | None = end.value
             return knee
 
-    def _judge_ladder(self, knee: float | None) -> Judgement:
+    def _evaluate_ladder(self, knee: float | None) -> Evaluation:
         limits = self._settings.limits
         if knee is None:
             reason = "no rate met the goal"
@@ -122,8 +122,8 @@ class Coordinator:
         elif knee < limits.answered_per_second:
             reason = f"the knee is {knee:.1f}/s, the goal is {limits.answered_per_second:g}"
         else:
-            return Judgement(Verdict.PASS)
-        return Judgement(Verdict.MISSED, (reason,))
+            return Evaluation(Verdict.PASS)
+        return Evaluation(Verdict.MISSED, (reason,))
 
     def _warmed_up(self, steps: list[shapes.Step]) -> list[shapes.Step]:
         if not self._settings.warm_up:
@@ -137,7 +137,8 @@ class Coordinator:
             offsets = poisson_steps([(step.rate, step.seconds) for step in steps], rng)
         marks = [self._scrape()]
         start = time.monotonic() + LEAD_S
-        self._send_schedule(offsets)
+        length = sum(step.seconds for step in steps)
+        self._send_schedule(offsets, length if self._settings.closed else 0.0)
         for end in np.cumsum([step.seconds for step in steps]):
             self._wait(start + float(end) - time.monotonic())
             marks.append(self._scrape())
@@ -147,7 +148,7 @@ class Coordinator:
         if problem:
             raise InvalidRun(problem)
 
-    def _send_schedule(self, offsets: Offsets) -> None:
+    def _send_schedule(self, offsets: Offsets, closed_s: float) -> None:
         workers = self._workers()
         self._schedules += 1
         self._awaited, self._logs = len(workers), []
@@ -155,7 +156,7 @@ class Coordinator:
         for place, worker in enumerate(workers):
             own = shard(offsets, place, len(workers))
             seed = self._settings.seed * 1000 + place
-            message = Schedule(self._schedules, own, seed).to_message()
+            message = Schedule(self._schedules, own, closed_s, seed).to_message()
             self._send(SCHEDULE, message, worker)
 
     def _wait(self, seconds: float) -> None:
@@ -197,7 +198,7 @@ class Coordinator:
     def _cut(
         self, steps: list[shapes.Step], samples: Samples, marks: list[counters.Counts]
     ) -> None:
-        """Cut a schedule into its steps; judge and log those that are measured."""
+        """Cut a schedule into its steps; evaluate and log those that are measured."""
         begin = 0.0
         for place, step in enumerate(steps):
             end = begin + step.seconds
@@ -208,18 +209,18 @@ class Coordinator:
             begin = end
             if step.is_measured:
                 server = counters.describe(marks[place], marks[place + 1])
-                judgement = judge(own, step.seconds, self._step_limits)
-                self._steps.append(StepResult(step, own, server, judgement))
+                evaluation = evaluate(own, step.seconds, self._step_limits)
+                self._steps.append(StepResult(step, own, server, evaluation))
                 self._log(progress(self._steps[-1]))
 
 
 def progress(result: StepResult) -> str:
     """One line about one step."""
     figures = summarise(result.samples, result.step.seconds)
-    reasons = "".join(f"\n    {reason}" for reason in result.judgement.reasons)
+    reasons = "".join(f"\n    {reason}" for reason in result.evaluation.reasons)
     return (
         f"{result.step.label:>10}  sent {figures['sent_per_second']:.1f}/s, answered "
         f"{figures['answered_per_second']:.1f}/s, p99 {figures['p99_ms']:.0f} ms, failed "
         f"{figures['failure_share']:.2%}, late p99 {figures['lateness_p99_ms']:.1f} ms  "
-        f"{result.judgement.verdict.name}{reasons}"
+        f"{result.evaluation.verdict.name}{reasons}"
     )

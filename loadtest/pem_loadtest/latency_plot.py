@@ -34,8 +34,7 @@ def draw(result: RunResult, report: dict[str, Any], file: Path) -> None:
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
     axes.legend(loc="upper left", fontsize=8)
     axes.set_title(
-        f"{report['model']}\n{report['machine']}: {report['verdict'].upper()}",
-        fontsize=9,
+        f"{report['model']}\n{report['machine']}: {report['verdict'].upper()}", fontsize=9
     )
     figure.savefig(file, dpi=120)
     pyplot.close(figure)

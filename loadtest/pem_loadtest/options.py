@@ -23,6 +23,7 @@ _OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("rate", float, 10.0, "images a second; where a ladder begins, a day's peak"),
     ("seconds", float, 30.0, "how long each step lasts"),
     ("warm-up", float, 5.0, "seconds before each measurement that do not count"),
+    ("closed", int, 0, "closed loop: so many users, each of which sends once it has its answer"),
     ("spike-factor", float, 1.8, "how many times the rate the spike has"),
     ("parts", int, 10, "steps of a soak"),
     ("timestamps", str, None, "for --shape replay: a file with one number of seconds per line"),
@@ -52,6 +53,7 @@ class Settings(NamedTuple):
     rate: float
     seconds: float
     warm_up: float
+    closed: int
     spike_factor: float
     parts: int
     timestamps: Path | None
@@ -102,6 +104,8 @@ def read_settings(options: argparse.Namespace) -> Settings:
         values[name] = Path(values[name]) if values[name] else None
     settings = Settings(**values, metrics=() if urls == ("none",) else urls)
     _check(settings)
+    if settings.closed and settings.shape != "constant":
+        raise ValueError(f"--closed needs --shape constant, got {settings.shape}")
     if (settings.shape == "replay") != bool(settings.timestamps):
         raise ValueError("--shape replay and --timestamps FILE go together")
     return settings
@@ -116,6 +120,8 @@ def plan(settings: Settings) -> list[shapes.Step]:
         return shapes.spike(rate, seconds, settings.spike_factor)
     if settings.shape == "day":
         return shapes.day(rate, seconds)
+    if settings.closed:
+        return [shapes.Step(f"{settings.closed} users", 0.0, seconds)]
     return shapes.constant(rate, seconds)
 
 
@@ -140,7 +146,7 @@ def _check(settings: Settings) -> None:
         ("broken max_failures", "0 or a share below 1", lambda value: 0 <= value < 1),
         ("percentile", "above 0 and at most 100", lambda value: 0 < value <= 100),
         ("parts", "1 or more", lambda value: value >= 1),
-        ("warm_up", "0 or more", lambda value: value >= 0),
+        ("warm_up closed", "0 or more", lambda value: value >= 0),
         ("highest_rate", "at least the rate", lambda value: value >= settings.rate),
     )
     for names, requirement, is_met in ranges:

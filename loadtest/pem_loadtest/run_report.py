@@ -35,7 +35,7 @@ def run(coordinator: Coordinator, settings: Settings, url: str) -> Verdict:
     if settings.capacity_file and measured_capacity(found, settings.capacity_file):
         print(f"capacity: {settings.capacity_file}")
     print(f"report: {settings.output}", flush=True)
-    return result.judgement.verdict
+    return result.evaluation.verdict
 
 
 def describe(
@@ -43,8 +43,8 @@ def describe(
 ) -> dict[str, Any]:
     """Everything about a run but the single requests, ready for JSON."""
     return {
-        "verdict": result.judgement.verdict.name.lower(),
-        "reasons": list(result.judgement.reasons),
+        "verdict": result.evaluation.verdict.name.lower(),
+        "reasons": list(result.evaluation.reasons),
         "knee_images_per_second": result.knee,
         "began_at": began.isoformat(timespec="seconds"),
         "url": url,
@@ -69,8 +69,8 @@ def describe_step(result: StepResult) -> dict[str, Any]:
         "seconds": result.step.seconds,
         **{key: _plain(value) for key, value in figures.items()},
         "server": result.server,
-        "verdict": result.judgement.verdict.name.lower(),
-        "reasons": list(result.judgement.reasons),
+        "verdict": result.evaluation.verdict.name.lower(),
+        "reasons": list(result.evaluation.reasons),
     }
 
 
