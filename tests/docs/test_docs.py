@@ -45,9 +45,7 @@ def stop_when_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("stop_when_parsed")
 def test_the_command_accepts_a_documented_line(
-    command_line: str,
-    load_source: Callable[[Path], ModuleType],
-    capsys: pytest.CaptureFixture[str],
+    command_line: str, load_source: Callable[[Path], ModuleType], capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, name, *arguments = shlex.split(command_line[command_line.index("./run ") :])
     if name in WITHOUT_PARSER or name.startswith("-"):

@@ -63,11 +63,7 @@ class Step:
 
 
 def read_steps(
-    repository: Path,
-    config_name: str | None,
-    costs: Mapping[str, Cost],
-    *,
-    batching: bool = False,
+    repository: Path, config_name: str | None, costs: Mapping[str, Cost], *, batching: bool = False
 ) -> tuple[Step, ...]:
     """Read the steps of an image's path; `config_name` picks configs/NAME.pbtxt where it is.
 

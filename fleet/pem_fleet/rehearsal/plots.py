@@ -15,11 +15,7 @@ BLUE, RED, GREY, GREEN = "#2b6cb0", "#c53030", "#718096", "#2f855a"
 
 
 def draw_fleet_test(
-    path: Path,
-    plan: Plan,
-    threshold: float,
-    samples: Sequence[Sample],
-    requests: Sequence[Request],
+    path: Path, plan: Plan, threshold: float, samples: Sequence[Sample], requests: Sequence[Request]
 ) -> None:
     """Draw load and demand, servers and latency over the time of a fleet test."""
     import matplotlib  # late: it takes a second
