@@ -57,9 +57,8 @@ def run(root: Path, folder: Path, documented: set[str]) -> Callable[..., str]:
     def run(line: str, more: str = "", *, code: int = 0, **replaced: str) -> str:
         assert line in documented
         words = [replaced.get(word, word) for word in shlex.split(line)] + shlex.split(more)
-        done = subprocess.run(
-            [root / "run", *words[1:]], cwd=folder, capture_output=True, text=True, check=False
-        )
+        command = [root / "run", *words[1:]]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + (done.stderr if code else "")
 
@@ -74,9 +73,8 @@ def serve(root: Path) -> Callable[..., contextlib.AbstractContextManager[dict[st
     def serve(*more: str) -> Iterator[dict[str, str]]:
         free = ("--http-port=0", "--grpc-port=0", "--metrics-port=0")
         command = [root / "run", "serve", *free, *more]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, start_new_session=True
-        ) as process:
+        options = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+        with subprocess.Popen(command, **options) as process:
             assert process.stdout
             try:
                 addresses = {}

@@ -5,9 +5,7 @@ import importlib
 import re
 import shlex
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -44,9 +42,7 @@ def stop_when_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("stop_when_parsed")
-def test_the_command_accepts_a_documented_line(
-    command_line: str, load_source: Callable[[Path], ModuleType], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_accepts_a_documented_line(command_line, load_source, capsys):
     _, name, *arguments = shlex.split(command_line[command_line.index("./run ") :])
     if name in WITHOUT_PARSER or name.startswith("-"):
         return
@@ -61,14 +57,14 @@ def test_the_command_accepts_a_documented_line(
     assert "warning" not in capsys.readouterr().err  # of an option's old name
 
 
-def test_every_command_is_documented(documented: set[str]) -> None:
+def test_every_command_is_documented(documented):
     listing = subprocess.run([ROOT / "run"], capture_output=True, text=True, check=True).stdout
     assert set(re.findall(r"^ +\./run ([a-z-]+) ", listing, re.MULTILINE)) == COMMANDS.keys()
     lines = {line.split()[1] for line in documented if line.startswith("./run ")}
     assert COMMANDS.keys() - lines == set()
 
 
-def test_a_page_has_blocks_that_the_shell_understands(page: Path) -> None:
+def test_a_page_has_blocks_that_the_shell_understands(page):
     for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
         checked = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True)
         assert checked.returncode == 0, checked.stderr
@@ -78,7 +74,7 @@ def tracked() -> list[str]:
     return subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
 
 
-def test_a_page_names_files_that_exist(page: Path) -> None:
+def test_a_page_names_files_that_exist(page):
     """Paths in code that begin with a folder of the repository."""
     folders = "|".join(sorted({path.split("/")[0] for path in tracked() if "/" in path}))
     text = re.sub(r"\s#.*", "", page.read_text())
@@ -96,7 +92,7 @@ def links(page: Path) -> list[tuple[Path, str]]:
     return [((page.parent / path if path else page).resolve(), anchor) for path, anchor in relative]
 
 
-def test_a_page_links_to_what_there_is(page: Path) -> None:
+def test_a_page_links_to_what_there_is(page):
     for target, anchor in links(page):
         assert target.exists(), target
         if anchor:
@@ -112,19 +108,19 @@ def reachable(page: Path, seen: set[Path]) -> set[Path]:
     return seen
 
 
-def test_the_readme_leads_to_every_page() -> None:
+def test_the_readme_leads_to_every_page():
     pages = {ROOT / path for path in tracked() if path.endswith(".md")}
     pages = {page for page in pages if page.is_relative_to(ROOT / "docs") or page.parent == ROOT}
     assert pages - reachable(ROOT / "README.md", set()) == set()
 
 
-def test_every_folder_is_in_the_readme_or_the_architecture() -> None:
-    text = (ROOT / "README.md").read_text() + (ROOT / "docs" / "architecture.md").read_text()
+def test_every_folder_is_in_the_readme_or_the_architecture():
+    text = "".join((ROOT / page).read_text() for page in ("README.md", "docs/architecture.md"))
     folders = {path.split("/")[0] for path in tracked() if "/" in path and path[0] != "."}
     assert [name for name in sorted(folders) if f"{name}/" not in text] == []
 
 
-def test_the_operations_page_knows_every_alert_and_metric() -> None:
+def test_the_operations_page_knows_every_alert_and_metric():
     rules = yaml.safe_load((ROOT / "deploy" / "monitoring" / "rules.yml").read_text())
     every = [rule for group in rules["groups"] for rule in group["rules"]]
     alerts = {rule["alert"] for rule in every if "alert" in rule}

@@ -7,7 +7,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pem_server import TritonServer
 from pemexport.repository_steps import has_int8
 
 pytestmark = pytest.mark.slow
@@ -28,7 +27,7 @@ def words(folder: Path) -> dict[str, str]:
     return {"FOLDER": str(folder / "toys"), "IMAGES": str(folder / "toys/images/validation")}
 
 
-def test_weights_become_the_graph_that_is_served(root: Path, folder: Path, run: Run) -> None:
+def test_weights_become_the_graph_that_is_served(root, folder, run):
     source = {"checkpoint.pth": str(root / "build/weights/street-scenes.safetensors")}
     run("./run import-weights checkpoint.pth --output my.safetensors", **source)
     run("./run export --weights my.safetensors", "--output model.onnx")
@@ -38,7 +37,7 @@ def test_weights_become_the_graph_that_is_served(root: Path, folder: Path, run: 
     assert [node.op_type for node in new.graph.node] == [node.op_type for node in served.graph.node]
 
 
-def test_the_graph_is_exported_with_ranges_for_int8(run: Run, words: dict[str, str]) -> None:
+def test_the_graph_is_exported_with_ranges_for_int8(run, words):
     if not has_int8():
         pytest.skip("needs a processor with INT8 dot products, on which the ranges are judged")
     export = "./run export --data FOLDER --calibration IMAGES"
@@ -46,7 +45,7 @@ def test_the_graph_is_exported_with_ranges_for_int8(run: Run, words: dict[str, s
     assert exported.split() == ["model.onnx", "model.ranges.json"]
 
 
-def test_graphs_for_tensorrt_are_exported_and_checked(run: Run, words: dict[str, str]) -> None:
+def test_graphs_for_tensorrt_are_exported_and_checked(run, words):
     run("./run export --precision fp16", f"{SMALL} --output fp16.onnx")
     export = "./run export --precision int8 --data FOLDER --calibration IMAGES"
     run(export, f"{ANY} {SMALL} --output int8.onnx", **words)
@@ -54,9 +53,7 @@ def test_graphs_for_tensorrt_are_exported_and_checked(run: Run, words: dict[str,
         run("./run engine --compile artifacts/pem-fp16.onnx", **{"artifacts/pem-fp16.onnx": graph})
 
 
-def test_a_folder_is_evaluated_and_trained_on(
-    folder: Path, real_server: TritonServer, run: Run, words: dict[str, str]
-) -> None:
+def test_a_folder_is_evaluated_and_trained_on(folder, real_server, run, words):
     url = {"grpc://127.0.0.1:8001": f"grpc://{real_server.grpc_url}"}
     evaluated = run("./run evaluate --data FOLDER --model grpc://127.0.0.1:8001", **words | url)
     assert "pixel accuracy" in evaluated
@@ -73,12 +70,12 @@ def test_a_folder_is_evaluated_and_trained_on(
         ("./run bench steps", "--rounds 1 --turn-seconds 0.5", "steps.json"),
     ],
 )
-def test_the_bench_measures(folder: Path, run: Run, line: str, more: str, file: str) -> None:
+def test_the_bench_measures(folder, run, line, more, file):
     run(line, f"{more} --output measured")
     assert (folder / "measured" / file).is_file()
 
 
-def test_a_graph_of_the_sdk_is_wrapped(root: Path, folder: Path, run: Run) -> None:
+def test_a_graph_of_the_sdk_is_wrapped(root, folder, run):
     model = onnx.load(root / "model_repository" / "pem_network" / "1" / "model.onnx")
     _use_tensors_of_the_sdk(model.graph)
     onnx.save(model, folder / "model.onnx")

@@ -4,13 +4,11 @@ import io
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from pem_client import Client, InvalidRequest
-from pem_server import TritonServer
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -45,7 +43,7 @@ REFUSED = {  # what the message names
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_an_image_that_cannot_be_used_gets_one_sentence(client: Client, name: str) -> None:
+def test_an_image_that_cannot_be_used_gets_one_sentence(client, name):
     data, sentence = REFUSED[name]
     with pytest.raises(InvalidRequest, match=sentence) as caught:
         client.infer(data)
@@ -53,14 +51,12 @@ def test_an_image_that_cannot_be_used_gets_one_sentence(client: Client, name: st
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
-def test_a_threshold_that_is_none_gets_one_sentence(client: Client, threshold: float) -> None:
+def test_a_threshold_that_is_none_gets_one_sentence(client, threshold):
     with pytest.raises(InvalidRequest, match="threshold"):
         client.infer(saved(SMALL, "PNG"), threshold=threshold)
 
 
-def test_a_good_image_among_bad_ones_is_answered_as_if_alone(
-    server: TritonServer, street_path: Path
-) -> None:
+def test_a_good_image_among_bad_ones_is_answered_as_if_alone(server, street_path):
     good = street_path.read_bytes()
     bad = [data for data, _ in REFUSED.values()]
     requests = [good, *bad, good]
