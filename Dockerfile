@@ -64,8 +64,9 @@ RUN python -m venv /opt/pem/venv \
     && /opt/pem/venv/bin/pip install --no-cache-dir --require-hashes -r /src/serve.txt
 COPY client /src/client
 COPY server /src/server
+COPY gateway /src/gateway
 RUN /opt/pem/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation \
-        /src/client /src/server
+        /src/client /src/server /src/gateway
 
 FROM python:3.11.13-slim-bookworm AS cpu
 COPY --from=cpu-packages /opt/pem/venv /opt/pem/venv
@@ -78,7 +79,7 @@ USER 1000:1000
 # On loopback, since this Triton has known security holes: HAProxy in the same network namespace is
 # the way in, on the usual ports, and lets nothing through but questions to the models.
 CMD ["sh", "/opt/pem/hooks/start.sh", "/dev/shm", \
-     "python3", "-m", "pem_server", "serve", \
+     "python3", "-m", "pem_gateway", "serve", \
      "--repository=/models", \
      "--http-port=18000", \
      "--grpc-port=18001", \

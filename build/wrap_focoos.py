@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
@@ -36,14 +35,8 @@ from pemexport.focoos_graph import (
     image_input,
     wrap,
 )
-from pemexport.onnx_export import (
-    CHECKED_BATCHES,
-    Agreement,
-    Images,
-    agreement_of,
-    check_images,
-)
-from pemexport.onnx_rewrite import replace_when_done
+from pemexport.onnx_export import CHECKED_BATCHES, Agreement, Images, agreement_of, check_images
+from pemexport.onnx_rewrite import open_session, replace_when_done
 
 METADATA_FILES = ("focoos_metadata.json", "model_info.json")  # of SDK 0.9, of 0.25
 
@@ -97,7 +90,7 @@ def open_raw(
     tensor = image_input(model, size)
     kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.type.tensor_type.elem_type)
     try:
-        session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
+        session = open_session(source)
     except Exception as error:  # ONNX Runtime's own classes; any of them means the same here
         reason = str(error).splitlines()[0]
         raise ForeignGraphError(f"ONNX Runtime cannot load the graph: {reason}") from error
@@ -128,9 +121,7 @@ def contract_outputs(layout: Layout, outputs: Outputs, size: int) -> Answers:
 
 def compare(path: Path, batch: Images, expected: Sequence[Answers]) -> Agreement:
     """Run `batch` (B, S, S, 3) through the wrapped file; compare with the graph's own answers."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # the error has the same text
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = open_session(path)
     remedy = "export it with a dynamic batch dimension"
     try:
         found = session.run(list(contract.OUTPUTS), {contract.IMAGE: batch})

@@ -1,4 +1,4 @@
-"""Write base/prometheus-rule.yaml: monitoring/rules.yml in the form for the Prometheus operator.
+"""Write base/prometheus-rule.yaml: monitoring/rules.yml as a resource of the Prometheus operator.
 
     python deploy/make_prometheus_rule.py
 

@@ -34,7 +34,9 @@ def prepare(environment, runner, **_):
     if settings.closed:
         environment.parsed_options.num_users = settings.closed
     if not isinstance(runner, WorkerRunner):
-        coordinator = Coordinator(settings, runner, lambda: worker.live_workers(runner))
+        coordinator = Coordinator(
+            settings, runner.send_message, lambda: worker.live_workers(runner)
+        )
         runner.register_message(
             ENDED, lambda msg, **_: coordinator.on_ended(msg.data["number"], msg.data["samples"])
         )

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, STDOUT
 from threading import Thread
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,11 +126,8 @@ def installed_metadata(project: Path) -> list[object]:
     copied = ("name", "version", "scripts", "entry-points")
     hatch = described.get("tool", {}).get("hatch", {})
     version = hatch.get("version", {}).get("path")
-    return [
-        {name: described["project"].get(name) for name in copied},
-        hatch,
-        (project / version).read_text() if version else None,
-    ]
+    fields = {name: described["project"].get(name) for name in copied}
+    return [fields, hatch, (project / version).read_text() if version else None]
 
 
 def install(layer: str) -> None:
@@ -180,10 +178,9 @@ def install_torch(new: Path, locks: Sequence[Path]) -> None:
     Those are pinned by torch itself; everything else is there already and held by the lock.
     """
     versions = new / "versions.txt"
-    pinned = re.compile(r"^[a-z0-9][^\\\n]*==[^\\\n]*", re.MULTILINE)
-    versions.write_text(
-        "\n".join(line for lock in locks for line in pinned.findall(lock.read_text()))
-    )
+    text = "\n".join(lock.read_text() for lock in locks)
+    pinned = re.findall(r"^[a-z0-9][^\\\n]*==[^\\\n]*", text, re.MULTILINE)
+    versions.write_text("\n".join(pinned))
     log(TORCH_NOTICE)
     install_inside(new, "pip", TORCH, ["-c", str(versions), TORCH])
 
@@ -195,9 +192,8 @@ def install_inside(new: Path, installer: str, what: str, arguments: Sequence[str
         "pip": ["pip", "install", *options, *arguments],
         "uv": ["uv", "pip", "install", "--python", str(new), *arguments],
     }[installer]
-    run_step(
-        f"installing {what}", [str(new / "bin/python"), "-I", "-c", INSIDE, str(new), *command]
-    )
+    python = str(new / "bin/python")
+    run_step(f"installing {what}", [python, "-I", "-c", INSIDE, str(new), *command])
 
 
 def run_step(title: str, command: Sequence[str]) -> None:
@@ -207,14 +203,9 @@ def run_step(title: str, command: Sequence[str]) -> None:
     if os.environ.get("PIP_INDEX_URL"):  # uv reads none of pip's settings
         environment.setdefault("UV_DEFAULT_INDEX", os.environ["PIP_INDEX_URL"])
     process = subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        command, env=environment, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, text=True,
         errors="replace",
-    )
+    )  # fmt: skip
     assert process.stdout
     lines: deque[str] = deque(maxlen=20)
     reader = Thread(target=lines.extend, args=[map(str.rstrip, process.stdout)], daemon=True)
@@ -232,21 +223,13 @@ def run_step(title: str, command: Sequence[str]) -> None:
 
 
 def watch(process: subprocess.Popen[str], lines: Sequence[str]) -> None:
-    """Wait, with the last line of output each second on a terminal, every 15 s in a log."""
-    terminal = sys.stderr.isatty()
-    width = shutil.get_terminal_size().columns - 1
+    """Wait, with the last line of output every ten seconds."""
     start = time.monotonic()
-    interval = 1 if terminal else 15
-    while True:
+    while process.poll() is None:
         try:
-            process.wait(interval)
-            break
+            process.wait(10)
         except subprocess.TimeoutExpired:
-            text = f"  {time.monotonic() - start:.0f} s  {lines[-1] if lines else ''}"
-            print(f"\r\033[K{text[:width]}" if terminal else text, file=sys.stderr,
-                  end="" if terminal else "\n", flush=True)  # fmt: skip
-    if terminal:
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+            log(f"  {time.monotonic() - start:.0f} s  {lines[-1] if lines else ''}")
 
 
 def switch_to(new: Path) -> None:
@@ -261,8 +244,7 @@ def switch_to(new: Path) -> None:
 
 def put_aside(folder: Path) -> None:
     """Remove a folder .venv of version 0.1, or what is left of one; keep one of the user's own."""
-    ours = any(folder.glob("installed-*")) or not (folder / "pyvenv.cfg").exists()
-    if ours:
+    if any(folder.glob("installed-*")) or not (folder / "pyvenv.cfg").exists():
         folder.rename(ENVIRONMENTS / f"before-{os.getpid()}")
     else:
         kept = ROOT / f".venv-before-{os.getpid()}"

@@ -22,15 +22,9 @@ GROUPS = {
     "uv": ("uv",),
 }
 OPTIONS = [
-    "--universal",
-    "--python-version=3.11",
-    "--generate-hashes",
-    "--no-emit-index-url",
-    "--no-emit-find-links",
-    "--no-header",
-    "--no-annotate",
-    "--quiet",
-]
+    "--universal", "--python-version=3.11", "--generate-hashes", "--no-emit-index-url",
+    "--no-emit-find-links", "--no-header", "--no-annotate", "--quiet",
+]  # fmt: skip
 
 
 def main(options: Sequence[str]) -> int:

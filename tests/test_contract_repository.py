@@ -21,7 +21,6 @@ STEPS = ["pem_network", "pem_postprocess", "pem_preprocess", "pem_render"]
 CONFIGS = sorted(MODEL_REPOSITORY.glob("*/config.pbtxt")) + sorted(
     MODEL_REPOSITORY.glob("*/configs/*.pbtxt")
 )
-STEP_CONFIGS = [path for path in CONFIGS if ENSEMBLE not in path.parts]
 DTYPES = {
     model_config_pb2.TYPE_UINT8: np.uint8,
     model_config_pb2.TYPE_INT32: np.int32,
@@ -34,11 +33,9 @@ ONNX_TYPES = {
     "tensor(float)": model_config_pb2.TYPE_FP32,
 }
 
-each_config = pytest.mark.parametrize(
-    "path", CONFIGS, ids=lambda p: str(p.relative_to(MODEL_REPOSITORY))
-)
+each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: "-".join(p.parts[-3:]))
 each_step_config = pytest.mark.parametrize(
-    "path", STEP_CONFIGS, ids=lambda p: str(p.relative_to(MODEL_REPOSITORY))
+    "path", [path for path in CONFIGS if ENSEMBLE not in path.parts], ids=each_config.kwargs["ids"]
 )
 
 
@@ -85,7 +82,6 @@ def test_every_folder_is_a_model_and_there_are_no_other_files():
 @each_config
 def test_a_configuration_names_its_model_and_batches_eight(path):
     config = read(path)
-
     assert config.name == model_of(path).name
     assert config.max_batch_size == 8
     assert bool(config.backend) != bool(config.platform)
@@ -94,13 +90,11 @@ def test_a_configuration_names_its_model_and_batches_eight(path):
 @pytest.mark.parametrize("model", [ENSEMBLE, *STEPS])
 def test_all_configurations_of_a_model_have_the_same_tensors(model):
     first, *others = variants_of(model)
-
     assert [tensors(other) for other in others] == [tensors(first)] * len(others)
 
 
 def test_the_models_that_differ_on_a_t4_have_a_configuration_for_it():
     found = sorted(path.parts[-3] for path in CONFIGS if path.name == "t4.pbtxt")
-
     assert found == [ENSEMBLE, "pem_network", "pem_preprocess"]
 
 
@@ -127,15 +121,9 @@ def test_on_a_t4_one_queue_has_a_limit_and_a_deadline():
     assert limited["pem_preprocess"].max_queue_delay_microseconds == 0
 
 
-def test_the_network_batches_where_a_batch_pays():
-    assert chosen("pem_network", "t4").HasField("dynamic_batching")
-    assert not chosen("pem_network", None).HasField("dynamic_batching")
-
-
 @each_step_config
 def test_every_step_declares_where_it_runs(path):
     [group] = read(path).instance_group
-
     on_gpu = read(path).platform == "tensorrt_plan"
     assert group.kind == (group.KIND_GPU if on_gpu else group.KIND_CPU)
     assert group.count >= 1
@@ -143,17 +131,17 @@ def test_every_step_declares_where_it_runs(path):
 
 def test_the_t4_runs_the_engine():
     config = read(MODEL_REPOSITORY / "pem_network" / "configs" / "t4.pbtxt")
-
     assert (config.platform, config.default_model_filename) == ("tensorrt_plan", "model.plan")
+    assert config.HasField("dynamic_batching")  # there a batch pays
+    assert not chosen("pem_network", None).HasField("dynamic_batching")
     assert [sample.batch_size for sample in config.model_warmup] == [1, 4, 8]
 
 
-@pytest.mark.parametrize("ensemble", ["config.pbtxt", "configs/t4.pbtxt"])
-def test_the_ensemble_connects_tensors_of_one_type_and_shape(ensemble):
-    config = read(MODEL_REPOSITORY / ENSEMBLE / ensemble)
+@pytest.mark.parametrize("config_name", [None, "t4"])
+def test_the_ensemble_connects_tensors_of_one_type_and_shape(config_name):
+    config = chosen(ENSEMBLE, config_name)
     known = {t.name: (t.data_type, [*t.dims]) for t in config.input}
     optional = {t.name for t in config.input if t.optional}
-
     for wiring in config.ensemble_scheduling.step:
         step = read(MODEL_REPOSITORY / wiring.model_name / "config.pbtxt")
         inputs = {t.name: t for t in step.input}
@@ -167,7 +155,6 @@ def test_the_ensemble_connects_tensors_of_one_type_and_shape(ensemble):
         for name, target in wiring.output_map.items():
             assert target not in known
             known[target] = outputs[name].data_type, [*outputs[name].dims]
-
     for output in config.output:
         assert fits(known[output.name], (output.data_type, output.dims))
 
@@ -176,13 +163,11 @@ def test_no_step_makes_both_outputs_so_that_one_alone_costs_one():
     config = read(MODEL_REPOSITORY / ENSEMBLE / "config.pbtxt")
     outputs = {output.name for output in config.output}
     by_step = [outputs & {*step.output_map.values()} for step in config.ensemble_scheduling.step]
-
     assert [names for names in by_step if names] == [{"detections"}, {"segmentation"}]
 
 
 def test_only_the_t4_limits_requests_in_flight():
     portable, t4 = (chosen(ENSEMBLE, name).ensemble_scheduling for name in (None, "t4"))
-
     assert portable.max_inflight_requests == 0  # Triton 2.51 cannot read the field
     assert t4.max_inflight_requests >= 8  # a full batch
     t4.ClearField("max_inflight_requests")
@@ -195,7 +180,6 @@ def test_the_steps_agree_on_the_largest_image():
         for model in ("pem_preprocess", "pem_postprocess", "pem_render")
         for config in variants_of(model)
     }
-
     assert len(limits) == 1
 
 
@@ -204,7 +188,6 @@ def test_warmup_gives_every_required_input_a_file_of_its_size(path):
     config = read(path)
     inputs = {t.name: t for t in config.input}
     required = {t.name for t in config.input if not t.optional}
-
     assert config.model_warmup
     for sample in config.model_warmup:
         assert set(sample.inputs) == required
@@ -227,7 +210,6 @@ def test_the_warmup_files_are_those_that_their_script_draws(root):
     make_warmup = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(make_warmup)
     drawn = make_warmup.warmup_files()
-
     assert sorted(drawn) == sorted(MODEL_REPOSITORY.glob("*/warmup/*"))
     for path, content in drawn.items():
         committed = path.read_bytes()
@@ -240,15 +222,17 @@ def test_the_warmup_files_are_those_that_their_script_draws(root):
             assert committed == content, f"{path}: run build/make_warmup.py"
 
 
-def test_the_graph_has_the_tensors_of_the_network_step():
-    session = onnxruntime.InferenceSession(
-        MODEL_REPOSITORY / "pem_network" / "1" / "model.onnx", providers=["CPUExecutionProvider"]
-    )
-    config = read(MODEL_REPOSITORY / "pem_network" / "config.pbtxt")
+@pytest.fixture(scope="module")
+def graph():
+    file = MODEL_REPOSITORY / "pem_network" / "1" / "model.onnx"
+    return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
+
+def test_the_graph_has_the_tensors_of_the_network_step(graph):
+    config = chosen("pem_network", None)
     for declared, found in (
-        (config.input, session.get_inputs()),
-        (config.output, session.get_outputs()),
+        (config.input, graph.get_inputs()),
+        (config.output, graph.get_outputs()),
     ):
         assert {t.name: (t.data_type, [*t.dims]) for t in declared} == {
             t.name: (ONNX_TYPES[t.type], t.shape[1:]) for t in found
@@ -256,15 +240,11 @@ def test_the_graph_has_the_tensors_of_the_network_step():
         assert all(isinstance(t.shape[0], str) for t in found)  # any batch size
 
 
-def test_the_labels_are_the_150_classes_of_the_graph():
+def test_the_labels_are_the_150_classes_of_the_graph(graph):
     labels = (MODEL_REPOSITORY / "pem_postprocess" / "labels.txt").read_text().splitlines()
-    session = onnxruntime.InferenceSession(
-        MODEL_REPOSITORY / "pem_network" / "1" / "model.onnx", providers=["CPUExecutionProvider"]
-    )
-
     assert len(labels) == len(set(labels)) == 150
     assert (labels[0], labels[2], labels[20], labels[149]) == ("wall", "sky", "car", "flag")
-    assert json.loads(session.get_modelmeta().custom_metadata_map["class_names"]) == labels
+    assert json.loads(graph.get_modelmeta().custom_metadata_map["class_names"]) == labels
 
 
 def test_the_labels_are_those_of_the_model_card(shared):
@@ -273,5 +253,4 @@ def test_the_labels_are_those_of_the_model_card(shared):
         (shared / "model-card.md").read_text(),
     )
     labels = (MODEL_REPOSITORY / "pem_postprocess" / "labels.txt").read_text().splitlines()
-
     assert rows == [(str(number), label) for number, label in enumerate(labels, start=1)]

@@ -95,10 +95,7 @@ def half_precision(network: ServingPem) -> ServingPem:
     convert(network.decoder, torch.float32)
     network.backbone.register_forward_pre_hook(lambda module, inputs: inputs[0].half())
     network.pixel_decoder.register_forward_hook(
-        lambda module, inputs, outputs: (
-            outputs[0].float(),
-            [level.float() for level in outputs[1]],
-        )
+        lambda module, inputs, outputs: (outputs[0].float(), [x.float() for x in outputs[1]])
     )
     return network
 

@@ -18,8 +18,6 @@ OVERHEAD_GOAL = 0.9  # of the reachable rate
 RATIO_GOAL = 3.0  # p99 over the median
 MEMORY_GOAL_MB = 2000.0
 GROWTH_GOAL = 0.01  # of the peak, over the second half: the allocator's noise is below that
-COSTS = ("GFLOP", "MB", "µs", "share")
-COSTLIEST = 12  # kernels that the roofline lists
 
 # The columns of the tables: header, format of the cell.
 ENGINE_CELLS = {
@@ -30,11 +28,13 @@ ENGINE_CELLS = {
 AGREEMENT_CELLS = {
     "class ids": "{class_ids:.1%}", "scores within": "{scores:.1e}", "pixels": "{masks:.3%}"
 }  # fmt: skip
-COST_CELLS = {"GFLOP": "{gflop:.2f}", "MB": "{megabytes:.1f}", "µs": "{microseconds:.0f}"}
+ROOFLINE_CELLS = {
+    "kernels": "{kernels}", "GFLOP": "{gflop:.2f}", "MB": "{megabytes:.1f}",
+    "µs": "{microseconds:.0f}", "bound by": "{by}",
+}  # fmt: skip
 LOAD_CELLS = {
     "images a second": "{images_per_second:.2f}", "p50 ms": "{p50_ms:.0f}",
-    "p95 ms": "{p95_ms:.0f}", "p99 ms": "{p99_ms:.0f}",
-    "server's CPU ms an image": "{server_cpu_ms:.0f}",
+    "p99 ms": "{p99_ms:.0f}", "server's CPU ms an image": "{server_cpu_ms:.0f}",
 }  # fmt: skip
 STEP_CELLS = {
     "server and steps": "{server_cpu_ms:.2f}", "the client": "{client_cpu_ms:.2f}",
@@ -45,7 +45,7 @@ SYSTEM_CELLS = {
     "mask IoU": "{difference[mask_iou]:.1%}",
 }  # fmt: skip
 MEMORY_CELLS = {
-    "idle": "{idle_mb:.0f}", "peak PSS": "{peak_pss_mb:.0f}", "peak RSS": "{peak_rss_mb:.0f}",
+    "idle": "{idle_mb:.0f}", "peak": "{peak_mb:.0f}",
     "requests": "{requests}", "growth, 2nd half": "{growth_mb:+.1f}",
 }  # fmt: skip
 
@@ -53,11 +53,11 @@ Content = Mapping[str, Any]
 
 
 def publish(folder: Path, name: str, content: Content, text: str) -> None:
-    """Print the text and write the JSON into `folder`."""
-    print(text)
+    """Print the text and write it with the content as JSON into `folder`."""
     if warning := busy_warning(content.get("machine", {})):
-        print(warning)
-    print(write_json(folder / f"{name}.json", content))
+        text += f"\n{warning}"
+    print(text)
+    print(write_json(folder / f"{name}.json", {**content, "text": text}))
 
 
 def write_json(path: Path, content: Content) -> Path:
@@ -103,7 +103,7 @@ def engine_text(content: Content) -> str:
     lines += ["", *(f"Not run: {b['name']} {b['reason']}." for b in content["not_run"])]
     lines.append(
         f"T4 with TensorRT: {t4['card']} images/s (the model card), our aim {t4['aim']}, roofline "
-        f"{t4['roofline']['8']:.0f} ({t4['precision']}, batch 8)."
+        f"{t4['roofline']:.0f} ({t4['precision']}, batch 8)."
     )
     served = next(iter(peaks), None)
     for result in results:
@@ -125,29 +125,18 @@ def _comparisons(result: Content, peaks: Mapping[str, float]) -> dict[str, str]:
 
 
 def roofline_text(content: Content) -> str:
-    """The bound, part by part, for one image; then the costliest kernels."""
+    """The bound, part by part, for one image."""
     device, batch, bound = content["device"], content["batch"], content["images_per_second"]
     parts = content["parts"]
     whole = 1e6 / bound  # microseconds an image
     total = {key: sum(part[key] for part in parts) for key in ("kernels", "gflop", "megabytes")}
     rows = [(p["section"], {**p, "by": _bound_by(p["memory_bound"])}) for p in parts]
     rows.append(("all", {**total, "microseconds": whole, "by": ""}))
-    kernels = [
-        {
-            "name": kernel["name"][-58:],
-            "gflop": kernel["flop"] / batch / 1e9,
-            "megabytes": kernel["bytes"] / batch / 1e6,
-            "microseconds": kernel["seconds"] / batch * 1e6,
-        }
-        for kernel in sorted(content["kernels"], key=lambda k: -k["seconds"])[:COSTLIEST]
-    ]
     title = f"{device['name']}, {content['precision']}, batch {batch}, for each image"
     peaks = device["peaks"]
     return "\n".join(
         [
-            *table(title, rows, {"kernels": "{kernels}", **COST_CELLS, "bound by": "{by}"}),
-            "",
-            *table("the costliest kernels", [(k["name"], k) for k in kernels], COST_CELLS),
+            *table(title, rows, ROOFLINE_CELLS),
             "",
             f"At most {bound:.0f} images/s: every kernel at {peaks['fp16'] / 1e12:.0f} TFLOP/s "
             f"FP16, {peaks['int8'] / 1e12:.0f} TOP/s INT8 or {device['bandwidth'] / 1e9:.0f} GB/s, "
@@ -229,7 +218,6 @@ def overhead_text(content: Content) -> str:
         *heading(content),
         f"bare engine in a loop                 {found['bare']:8.2f} images/s ({batches})",
         f"reachable beside the steps            {found['reachable']:8.2f}",
-        f"reachable beside steps and client     {found['with_client']:8.2f}",
         f"ensemble at saturation, gRPC          {found['saturated']:8.2f}: {found['share']:.1%} "
         f"of what is reachable ({goal})",
         f"processor ms an image: {roles}",
@@ -240,8 +228,8 @@ def overhead_text(content: Content) -> str:
             "",
             f"{paced['rate']:.1f} images a second (80%), {name} arrivals, {paced['sent']} sent, "
             f"{paced['failed']} failed:",
-            f"  p50 {paced['p50_ms']:.0f} ms, p95 {paced['p95_ms']:.0f}, p99 "
-            f"{paced['p99_ms']:.0f}: {paced['ratio']:.1f} times the median ({goal})",
+            f"  p50 {paced['p50_ms']:.0f} ms, p99 {paced['p99_ms']:.0f}: "
+            f"{paced['ratio']:.1f} times the median ({goal})",
             f"  an ideal server with these arrivals: p50 {paced['ideal_p50_ms']:.0f} ms, p99 "
             f"{paced['ideal_p99_ms']:.0f}: {paced['ideal_ratio']:.1f} times",
         ]
@@ -255,8 +243,8 @@ def memory_text(content: Content) -> str:
             *heading(content),
             *table("MB", content["runs"].items(), MEMORY_CELLS),
             "",
-            f"Resident under load: {network['peak_pss_mb']:.0f} MB (goal: under "
-            f"{content['goal_mb']:.0f}, {met(network['peak_pss_mb'] < content['goal_mb'])})",
+            f"Resident under load: {network['peak_mb']:.0f} MB (goal: under "
+            f"{content['goal_mb']:.0f}, {met(network['peak_mb'] < content['goal_mb'])})",
             f"Over {stub['requests']} requests the second half added {stub['growth_mb']:+.1f} MB "
             f"(goal: under {GROWTH_GOAL:.0%} of the peak, {met(does_not_grow(stub))})",
         ]
@@ -264,4 +252,4 @@ def memory_text(content: Content) -> str:
 
 
 def does_not_grow(run: Content) -> bool:
-    return bool(run["growth_mb"] < GROWTH_GOAL * run["peak_pss_mb"])
+    return bool(run["growth_mb"] < GROWTH_GOAL * run["peak_mb"])

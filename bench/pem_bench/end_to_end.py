@@ -11,9 +11,10 @@ started, warmed up, measured and stopped, in a new order. The client's own load 
 import argparse
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from pem_server.console import log
 
 from .agreement import Difference, checker, compare
 from .bench_report import end_to_end_text, publish
-from .charts import end_to_end_chart
 from .cli import BenchError
 from .load_generator import Check, Connect, LoadResult, closed_loop, merge, send_once
 from .machine import describe_machine, installed
@@ -35,23 +35,7 @@ IMAGE = ROOT / "docs" / "street.jpg"
 PEER_PACKAGES = ("nvidia-pytriton", "fastapi", "uvicorn", "litserve")
 WARM_UP = 24  # requests: three full batches, so that every size of a batch was seen
 
-
-@dataclass(frozen=True)
-class Row:
-    """One system over one protocol with `in_flight` requests, all rounds together."""
-
-    system: str
-    protocol: str
-    in_flight: int
-    answers: int
-    failures: int
-    images_per_second: float
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    cpu_ms: dict[str, float]  # processor time an image, by process
-    server_cpu_ms: float  # their sum
-    client_cpu_ms: float
+Row = dict[str, Any]  # see `row_of`
 
 
 @dataclass(frozen=True)
@@ -88,20 +72,17 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """What every measurement of a served system has."""
     parser.add_argument("--image", type=Path, default=IMAGE, help="default: %(default)s")
     parser.add_argument(
-        "--output", type=Path, default=FOLDER, help="folder of JSON and plot (default: %(default)s)"
+        "--output", type=Path, default=FOLDER, help="folder of the JSON (default: %(default)s)"
     )
 
 
 def run(options: argparse.Namespace) -> None:
     require_positive(options.rounds, options.turn_seconds, options.peer_workers, *options.in_flight)
-    machine = describe_machine()
     with tempfile.TemporaryDirectory(prefix="pem-bench-") as scratch:
         known = launchers(Path(scratch), options.peer_workers, options.peer_threads)
-        names = options.only or [name for name in known if not known[name].is_stub]
-        content = compare_systems([known[name] for name in names], options.in_flight, options)
-    content = {"machine": machine, **content}
+        chosen = [known[name] for name in options.only or known]
+        content = compare_systems(chosen, options.in_flight, options)
     publish(options.output, "end-to-end", content, end_to_end_text(content))
-    print(end_to_end_chart(options.output / "end-to-end.png", content))
 
 
 def require_positive(*numbers: float) -> None:
@@ -112,10 +93,11 @@ def require_positive(*numbers: float) -> None:
 def compare_systems(
     chosen: Sequence[Launcher], in_flight: Sequence[int], options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Settings, systems and rows of a report."""
-    image = options.image.read_bytes()
+    """Machine, settings, systems and rows of a report."""
+    machine, image = describe_machine(), options.image.read_bytes()
     measured = measure_all(chosen, image, in_flight, options)
     return {
+        "machine": machine,
         "packages": {name: installed(name) for name in PEER_PACKAGES},
         "settings": {
             "image": options.image.name,
@@ -126,14 +108,13 @@ def compare_systems(
         "systems": {
             launcher.name: {
                 "summary": launcher.summary,
-                "is_stub": launcher.is_stub,
                 "megabytes": measured[launcher.name].megabytes,
                 "difference": vars(measured[launcher.name].difference),
             }
             for launcher in chosen
         },
         "rows": [
-            asdict(row_of(name, protocol, in_flight, turns))
+            row_of(name, protocol, in_flight, turns)
             for name, seen in measured.items()
             for (protocol, in_flight), turns in seen.turns.items()
         ],
@@ -146,14 +127,14 @@ def measure_all(
     """Every round of every system; the first answer is the others' reference."""
     measured = {launcher.name: Measured() for launcher in chosen}
     order, shuffle = list(chosen), random.Random(0).shuffle
-    references: dict[bool, bytes] = {}
+    reference = b""
     for number in range(options.rounds):
         for launcher in order:
             log(f"round {number + 1} of {options.rounds}: {launcher.name} ...")
             with ExitStack() as stack:
                 system = launcher.start(stack, image)
                 answer = send_once(next(iter(system.connections.values())))
-                reference = references.setdefault(launcher.is_stub, answer)
+                reference = reference or answer
                 seen = measured[launcher.name]
                 seen.difference = difference(launcher.name, answer, reference)
                 measure(system, checker(reference), in_flight, options.turn_seconds, seen)
@@ -178,7 +159,7 @@ def measure(
         for number in in_flight:
             turn = timed_turn(system, connect, check, number, turn_seconds)
             seen.turns.setdefault((protocol, number), []).append(turn)
-            seen.megabytes = max(seen.megabytes, memory_mb(system.pids)["pss_mb"])
+            seen.megabytes = max(seen.megabytes, memory_mb(system.pids))
 
 
 def timed_turn(
@@ -191,25 +172,25 @@ def timed_turn(
 
 
 def row_of(name: str, protocol: str, in_flight: int, turns: Sequence[Turn]) -> Row:
+    """All rounds of a system together; `cpu_ms` is processor time an image, by process."""
     load = merge([turn.load for turn in turns])
     for failure in load.failures[:1]:
         log(f"{name}, {protocol}, {in_flight} in flight: {failure}")
     images = max(1, len(load.latencies))
-    roles = sorted({role for turn in turns for role in turn.cpu})
-    cpu_ms = {
-        role: 1000 * sum(turn.cpu.get(role, 0.0) for turn in turns) / images for role in roles
+    cpu: Counter[str] = Counter()
+    for turn in turns:
+        cpu.update(turn.cpu)
+    cpu_ms = {role: 1000 * seconds / images for role, seconds in sorted(cpu.items())}
+    return {
+        "system": name,
+        "protocol": protocol,
+        "in_flight": in_flight,
+        "answers": len(load.latencies),
+        "failures": len(load.failures),
+        "images_per_second": load.images_per_second,
+        "p50_ms": load.milliseconds(50),
+        "p99_ms": load.milliseconds(99),
+        "cpu_ms": cpu_ms,
+        "server_cpu_ms": sum(cpu_ms.values()),
+        "client_cpu_ms": 1000 * load.client_seconds / images,
     }
-    return Row(
-        system=name,
-        protocol=protocol,
-        in_flight=in_flight,
-        answers=len(load.latencies),
-        failures=len(load.failures),
-        images_per_second=load.images_per_second,
-        p50_ms=load.milliseconds(50),
-        p95_ms=load.milliseconds(95),
-        p99_ms=load.milliseconds(99),
-        cpu_ms=cpu_ms,
-        server_cpu_ms=sum(cpu_ms.values()),
-        client_cpu_ms=1000 * load.client_seconds / images,
-    )

@@ -46,7 +46,6 @@ from .backends import (
     agreement,
 )
 from .bench_report import engine_text, publish, roofline_text
-from .charts import engine_chart
 from .cli import BenchError
 from .end_to_end import add_common_arguments, require_positive
 from .machine import describe_machine
@@ -76,24 +75,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     require_positive(options.rounds, *options.batches)
-    batches = [] if options.roofline else options.batches
-    bounds = bounds_of(options.graph, sorted({*batches, ROOFLINE_BATCH}), options.precision)
+    costs = roofline_of(options.graph, options.precision)
     if options.roofline:
-        report_roofline(bounds[ROOFLINE_BATCH], options)
+        report_roofline(costs, options)
         return
     content: dict[str, Any] = {"machine": describe_machine()}
     sources = Sources(options.graph, options.weights, options.threads)
     available, unavailable = choose(find_backends(sources), options.only)
-    images = shifted_images(options.image, max(batches))
+    images = shifted_images(options.image, max(options.batches))
     log("opening " + ", ".join(backend.name for backend in available) + " ...")
     networks = {backend.name: backend.open() for backend in available}
     agreements = compare_all(networks, images[:1])
     results = []
-    for batch in batches:
+    for batch in options.batches:
         log(f"batch {batch} ...")
         results += measure(networks, images[:batch], options.rounds, options.turn_seconds)
     peaks = peaks_of(networks, options.threads)
-    flop = sum(cost.flop for cost in bounds[ROOFLINE_BATCH]) / ROOFLINE_BATCH
+    flop = sum(cost.flop for cost in costs) / ROOFLINE_BATCH
     results = speedups(results, NAIVE, flop, peaks)
     content |= {
         "results": [asdict(result) for result in results],
@@ -105,11 +103,10 @@ def run(options: argparse.Namespace) -> None:
             "card": CARD_IMAGES_PER_SECOND,
             "aim": AIM,
             "precision": options.precision,
-            "roofline": {str(n): images_per_second(costs, n) for n, costs in bounds.items()},
+            "roofline": images_per_second(costs, ROOFLINE_BATCH),
         },
     }
     publish(options.output, "engine", content, engine_text(content))
-    print(engine_chart(options.output / "engine.png", content))
 
 
 def report_roofline(costs: Sequence[Cost], options: argparse.Namespace) -> None:
@@ -127,11 +124,10 @@ def report_roofline(costs: Sequence[Cost], options: argparse.Namespace) -> None:
     publish(options.output, "roofline", content, roofline_text(content))
 
 
-def bounds_of(path: Path, batches: Sequence[int], precision: str) -> dict[int, list[Cost]]:
-    """The roofline at each batch size; BenchError for a file that is no such graph."""
+def roofline_of(path: Path, precision: str) -> list[Cost]:
+    """The bound of each kernel; BenchError for a file that is no such graph."""
     try:
-        model = onnx.load(path)
-        return {batch: roofline(model, batch, precision) for batch in batches}
+        return roofline(onnx.load(path), ROOFLINE_BATCH, precision)
     except OSError:
         raise
     except Exception as error:  # a broken file fails in protobuf's or in ONNX's own ways

@@ -21,7 +21,6 @@ def describe_machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": gpus(),
-        "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := installed(name))},
         "load": round(busy_cores(), 2),
     }

@@ -3,10 +3,10 @@
     ./run bench memory                      # 60 requests to the network, 10,000 to a stub network
     ./run bench memory --requests 100000    # a longer run with the stub network
 
-The sum over all its processes: resident pages, shared ones counted once (PSS) or in each (RSS).
-First the real network, kept busy by requests of 8 images each; then enough requests to show a
-leak, with a network that answers from a record and a tiny image, so that they take a minute. Growth
-is the slope over the second half of the run.
+The sum over all its processes: resident pages, shared ones counted once (PSS). First the real
+network, kept busy by requests of 8 images each; then enough requests to show a leak, with a network
+that answers from a record and a tiny image, so that they take a minute. Growth is the slope over
+the second half of the run.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -27,7 +27,6 @@ from pem_server.stub_network import Cost, stub_repository
 
 from .agreement import checker
 from .bench_report import MEMORY_GOAL_MB, memory_text, publish
-from .charts import memory_chart
 from .cli import BenchError
 from .end_to_end import add_common_arguments
 from .load_generator import closed_loop, send_once
@@ -42,7 +41,10 @@ FULL_IN_FLIGHT = 3  # requests of 8 images to the network
 STUB_COST = Cost(fixed_ms=30, per_image_ms=0)  # so that batches are full
 TINY = (64, 48)
 
-Sample = dict[str, float]
+
+class Sample(NamedTuple):
+    seconds: float
+    megabytes: float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +65,6 @@ def run(options: argparse.Namespace) -> None:
     runs = {"network": network, "stub": stub}
     content = {"machine": machine, "goal_mb": MEMORY_GOAL_MB, "runs": runs}
     publish(options.output, "memory", content, memory_text(content))
-    print(memory_chart(options.output / "memory.png", content))
 
 
 def measure(
@@ -73,7 +74,7 @@ def measure(
     log(f"{requests} requests to {repository} ...")
     with ExitStack() as stack:
         system = start_ours(stack, image, repository, images)
-        idle = memory_mb(system.pids)["pss_mb"]
+        idle = memory_mb(system.pids)
         connect = system.connections["grpc"]
         check = checker(send_once(connect))
         with sampled(system) as samples:
@@ -82,26 +83,20 @@ def measure(
         raise BenchError(f"every request must be answered, but: {load.failures[0]}")
     return {
         "requests": requests,
-        "images_per_second": images * load.images_per_second,
         "idle_mb": idle,
-        **summary(samples),
-        "samples": samples,
+        "peak_mb": max(sample.megabytes for sample in samples),
+        "growth_mb": late_growth(samples),
     }
 
 
-def summary(samples: Sequence[Sample]) -> dict[str, float]:
-    """The peaks, and the growth over the second half of the run, in MB."""
-    half = samples[-1]["seconds"] / 2
-    late = [sample for sample in samples if sample["seconds"] >= half]
-    slope = 0.0
-    if len(late) > 1:
-        seconds = [sample["seconds"] for sample in late]
-        slope = np.polyfit(seconds, [sample["pss_mb"] for sample in late], 1)[0]
-    return {
-        "peak_pss_mb": max(sample["pss_mb"] for sample in samples),
-        "peak_rss_mb": max(sample["rss_mb"] for sample in samples),
-        "growth_mb": float(slope * half),
-    }
+def late_growth(samples: Sequence[Sample]) -> float:
+    """The growth over the second half of the run, in MB."""
+    half = samples[-1].seconds / 2
+    late = [sample for sample in samples if sample.seconds >= half]
+    if len(late) < 2:
+        return 0.0
+    seconds, megabytes = np.array(late).T
+    return float(half * np.polyfit(seconds, megabytes, 1)[0])
 
 
 @contextmanager
@@ -114,7 +109,7 @@ def sampled(system: System) -> Iterator[list[Sample]]:
         is_last = False
         while not is_last:
             is_last = done.wait(SAMPLE_S)
-            samples.append({"seconds": time.monotonic() - start, **memory_mb(system.pids)})
+            samples.append(Sample(time.monotonic() - start, memory_mb(system.pids)))
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -14,13 +14,10 @@ def descendants(pid: int | None = None) -> list[int]:
     return [child.pid for child in psutil.Process(pid).children(recursive=True)]
 
 
-def memory_mb(pids: Iterable[int]) -> dict[str, float]:
-    """Resident megabytes (10^6 bytes) of these together; PSS counts shared pages once."""
+def memory_mb(pids: Iterable[int]) -> float:
+    """Resident megabytes (10^6 bytes) of these together, shared pages counted once (PSS)."""
     held = [_ask(pid, lambda process: process.memory_full_info()) for pid in pids]
-    return {
-        "pss_mb": sum(memory.pss for memory in held if memory) / 1e6,
-        "rss_mb": sum(memory.rss for memory in held if memory) / 1e6,
-    }
+    return float(sum(memory.pss for memory in held if memory) / 1e6)
 
 
 def cpu_by_role(pids: Iterable[int]) -> dict[str, float]:

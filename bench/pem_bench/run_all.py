@@ -4,15 +4,12 @@
     ./run bench --quick            # about four, and noisier
     ./run bench COMMAND --help     # one part alone, with all its options
 
-Into artifacts/bench: report.md with every table and plot and where we lose, report.json with every
+Into artifacts/bench: report.md with every table and where we lose, report.json with every
 number. Nothing else should run on the machine meanwhile.
 """
 
 import argparse
-import contextlib
-import io
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +20,7 @@ from typing import Any
 from pem_server.console import log
 
 from .bench_report import write_json
-from .cli import COMMANDS, BenchError, parser_of
+from .cli import COMMANDS, BenchError, current, parser_of
 from .end_to_end import FOLDER
 from .machine import describe_machine, machine_line
 from .regressions import regressions
@@ -46,11 +43,10 @@ QUICK = {
 
 @dataclass(frozen=True)
 class Part:
-    """What one command printed, wrote and took."""
+    """What one command found, and the seconds it took."""
 
     command: str
     text: str
-    plots: tuple[str, ...]  # file names
     seconds: float
 
 
@@ -58,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="shorter turns, fewer of them")
     parser.add_argument(
         "--skip", nargs="+", default=[], metavar="COMMAND", choices=NORMAL,
-        help="parts to leave out",
+        type=lambda command: current([command])[0], help="parts to leave out",
     )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, default=FOLDER, help="folder of all files (default: %(default)s)"
@@ -83,39 +79,23 @@ def run(options: argparse.Namespace) -> None:
 
 
 def run_part(command: str, arguments: Sequence[str], output: Path) -> Part:
-    """Run one command into `output` and keep what it prints; of a failure, its sentence."""
+    """Run one command into `output`; the text of a failure is its sentence."""
     log(f"\n{command}: {COMMANDS[command][1]}")
     module = import_module(COMMANDS[command][0])
+    written, start = output / f"{command}.json", time.monotonic()
+    written.unlink(missing_ok=True)
     parser = parser_of(command, module)
-    printed, start = Tee(), time.monotonic()
-    for stale in (output / f"{command}.json", output / f"{command}.png"):
-        stale.unlink(missing_ok=True)
-    with contextlib.redirect_stdout(printed):
-        try:
-            module.run(parser.parse_args([*arguments, "--output", str(output)]))
-        except (BenchError, OSError) as error:
-            print(f"Not measured: {error}")
-    lines = printed.getvalue().splitlines()
-    written = [line for line in lines if line.startswith(str(output))]
-    plots = tuple(Path(line).name for line in written if line.endswith(".png"))
-    text = "\n".join(line for line in lines if line not in written).strip()
-    return Part(command, text, plots, time.monotonic() - start)
-
-
-class Tee(io.StringIO):
-    """Keeps what is printed, and prints it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._stdout = sys.stdout
-
-    def write(self, text: str) -> int:
-        self._stdout.write(text)
-        return super().write(text)
+    try:
+        module.run(parser.parse_args([*arguments, "--output", str(output)]))
+        text = json.loads(written.read_text("utf-8"))["text"]
+    except (BenchError, OSError) as error:
+        text = f"Not measured: {error}"
+        print(text)
+    return Part(command, text, time.monotonic() - start)
 
 
 def report_text(machine: Mapping[str, Any], parts: Sequence[Part], found: Sequence[str]) -> str:
-    """The report as Markdown; its plots are in the same folder."""
+    """The report as Markdown."""
     minutes = sum(part.seconds for part in parts) / 60
     blocks = [
         "# Benchmark",
@@ -124,7 +104,6 @@ def report_text(machine: Mapping[str, Any], parts: Sequence[Part], found: Sequen
     for part in parts:
         blocks.append(f"## {part.command}: {COMMANDS[part.command][1]}")
         blocks.append(f"```\n{part.text}\n```")
-        blocks += [f"![{name}]({name})" for name in part.plots]
     blocks += [regressions_text(found), "The peers' code: `bench/peers`."]
     return "\n\n".join(blocks) + "\n"
 

@@ -33,15 +33,7 @@ from .agreement import checker
 from .backends import Images, Network
 from .bench_report import overhead_text, publish
 from .cli import BenchError
-from .end_to_end import (
-    WARM_UP,
-    Row,
-    Turn,
-    add_common_arguments,
-    require_positive,
-    row_of,
-    timed_turn,
-)
+from .end_to_end import WARM_UP, Turn, add_common_arguments, require_positive, row_of, timed_turn
 from .engine import shifted_images
 from .load_generator import closed_loop, open_loop, percentile, send_once
 from .machine import describe_machine
@@ -92,8 +84,8 @@ def measure_overhead(system: System, options: argparse.Namespace) -> dict[str, A
             rates.append(bare_rate(engine, images[:batch], options.turn_seconds / len(bare)))
         turns.append(timed_turn(system, connect, check, options.in_flight, options.turn_seconds))
     row = row_of(OURS, "grpc", options.in_flight, turns)
-    if row.failures:
-        raise BenchError(f"every request must be answered, but {row.failures} were not (see above)")
+    if missing := row["failures"]:
+        raise BenchError(f"every request must be answered, but {missing} were not (see above)")
     by_batch = {str(batch): float(np.mean(rates)) for batch, rates in bare.items()}
     return overhead_of(by_batch, row, len(os.sched_getaffinity(0)))
 
@@ -108,21 +100,19 @@ def bare_rate(engine: Network, images: Images, seconds: float) -> float:
     return count / (time.perf_counter() - start)
 
 
-def overhead_of(bare_by_batch: dict[str, float], row: Row, cores: int) -> dict[str, Any]:
+def overhead_of(bare_by_batch: dict[str, float], row: dict[str, Any], cores: int) -> dict[str, Any]:
     """The saturated rate beside the reachable one; processor times are milliseconds an image."""
     bare = max(bare_by_batch.values())
-    steps = sum(row.cpu_ms.get(step, 0.0) for step in STEPS)
+    steps = sum(row["cpu_ms"].get(step, 0.0) for step in STEPS)
     reachable = 1 / (1 / bare + steps / 1000 / cores)
     return {
         "bare": bare,
         "bare_by_batch": bare_by_batch,
-        "saturated": row.images_per_second,
+        "saturated": row["images_per_second"],
         "cores": cores,
-        "cpu_ms": row.cpu_ms | {"client": row.client_cpu_ms},
+        "cpu_ms": row["cpu_ms"] | {"client": row["client_cpu_ms"]},
         "reachable": reachable,
-        # The client runs on the same cores.
-        "with_client": 1 / (1 / bare + (steps + row.client_cpu_ms) / 1000 / cores),
-        "share": row.images_per_second / reachable,
+        "share": row["images_per_second"] / reachable,
     }
 
 
@@ -137,9 +127,8 @@ def measure_paced(system: System, rate: float, offsets: Sequence[float]) -> dict
     return {
         "rate": rate,
         "sent": len(offsets),
-        "failures": list(load.failures[:3]),
         "failed": len(load.failures),
-        **{f"p{percent}_ms": load.milliseconds(percent) for percent in (50, 95, 99)},
+        **{f"p{percent}_ms": load.milliseconds(percent) for percent in (50, 99)},
         "ratio": load.milliseconds(99) / load.milliseconds(50),
         "ideal_p50_ms": 1000 * percentile(ideal, 50),
         "ideal_p99_ms": 1000 * percentile(ideal, 99),

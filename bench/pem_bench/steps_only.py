@@ -14,7 +14,6 @@ from pem_server.checkout import MODEL_REPOSITORY
 
 from .bench_report import publish, steps_text
 from .end_to_end import add_common_arguments, compare_systems, require_positive
-from .machine import describe_machine
 from .systems import no_network
 
 
@@ -28,10 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     require_positive(options.in_flight, options.rounds, options.turn_seconds)
-    machine = describe_machine()
     chosen = [no_network("this repository", MODEL_REPOSITORY)]
     if options.against:
         chosen.insert(0, no_network(str(options.against), options.against))
     content = compare_systems(chosen, [options.in_flight], options)
-    content = {"machine": machine, **content}
     publish(options.output, "steps", content, steps_text(content))

@@ -30,7 +30,7 @@ from .load_generator import Connect
 from .processes import descendants
 
 PEERS = ROOT / "bench" / "peers"
-OURS, NO_NETWORK = "ours", "no-network"
+OURS = "ours"
 READY_S = 120.0
 STOP_S = 10.0
 
@@ -50,7 +50,6 @@ class Launcher:
     name: str
     summary: str  # what it is made of, for the report
     start: Callable[[ExitStack, bytes], System]
-    is_stub: bool = False  # answers from a record, so only its own answers agree
 
 
 def launchers(scratch: Path = Path(), workers: int = 1, threads: int = 0) -> dict[str, Launcher]:
@@ -62,7 +61,6 @@ def launchers(scratch: Path = Path(), workers: int = 1, threads: int = 0) -> dic
     served = f"our exported graph in ONNX Runtime, {workers} workers, {threads} threads"
     known = (
         Launcher(OURS, "this repository in tritonserver", start_ours),
-        no_network(NO_NETWORK, MODEL_REPOSITORY),
         Launcher(
             "triton-tutorial",
             "tritonserver, the tutorial's ensemble: UINT8 [-1] in, FP32 3x640x640, float logits; "
@@ -91,7 +89,7 @@ def no_network(name: str, repository: Path) -> Launcher:
         served = stack.enter_context(stub_repository(repository, Cost(0, 0)))
         return start_ours(stack, image, served)
 
-    return Launcher(name, f"{repository.name}, its network replaced by a record", start, True)
+    return Launcher(name, f"{repository.name}, its network replaced by a record", start)
 
 
 def start_ours(
@@ -136,7 +134,7 @@ def start_fastapi_ours(stack: ExitStack, image: bytes) -> System:
 def start_litserve(stack: ExitStack, image: bytes, workers: int, threads: int) -> System:
     (port,) = free_ports(1)
     numbers = {"PORT": str(port), "WORKERS": str(workers), "THREADS": str(threads)}
-    command = [sys.executable, "-m", "litserve_onnxruntime.service"]
+    command = [sys.executable, "-m", "litserve_onnxruntime"]
     return _start_peer(stack, image, command, _graph_files() | numbers, port)
 
 
@@ -163,10 +161,10 @@ def _start_triton(
 
 
 def _start_uvicorn(
-    stack: ExitStack, image: bytes, folder: str, workers: int, settings: dict[str, str]
+    stack: ExitStack, image: bytes, module: str, workers: int, settings: dict[str, str]
 ) -> System:
     (port,) = free_ports(1)
-    command = [sys.executable, "-m", "uvicorn", f"{folder}.service:app"]
+    command = [sys.executable, "-m", "uvicorn", f"{module}:app"]
     command += ["--port", str(port), "--workers", str(workers), "--no-access-log"]
     return _start_peer(stack, image, command, settings, port)
 

@@ -15,9 +15,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from pemquant.fp16_emulation import open_session
-
 from . import contract
+from .onnx_rewrite import open_session
 from .repository_steps import ImageError, Labels, fit, read_back
 from .segmentation_scores import (
     SUFFIXES,
@@ -25,6 +24,7 @@ from .segmentation_scores import (
     Scores,
     confusion_matrix,
     find_pairs,
+    image_files,
     label_array,
     no_counts,
     read_labels,
@@ -144,7 +144,7 @@ def evaluate_answers(answer: Answer, side: int, examples: Sequence[Example]) -> 
 
 def images_in(folder: Path, most: int) -> list[Path]:
     """At most `most` images of a folder and the folders in it, evenly spread over their names."""
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    paths = image_files(folder)
     if not paths:
         raise ImageError(
             f"{folder} must hold images ({', '.join(sorted(SUFFIXES))}), but there are none"
@@ -154,7 +154,7 @@ def images_in(folder: Path, most: int) -> list[Path]:
 
 def labelled_in(folder: Path, split: str, most: int) -> list[Example]:
     """At most `most` examples of a folder of the ADE20K layout, evenly spread over their names."""
-    pairs = spread(find_pairs(folder, split), most)
+    pairs = spread(find_pairs(folder, split, spare_labels=True), most)
     return [Example(pair.image, pair.labels) for pair in pairs]
 
 

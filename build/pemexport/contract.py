@@ -5,8 +5,7 @@
 
 from pathlib import Path
 
-from pem_server.checkout import MODEL_REPOSITORY
-from pem_server.checkout import ROOT as ROOT
+from pem_server.checkout import MODEL_REPOSITORY, ROOT
 
 IMAGE = "image"  # UINT8 (B, 640, 640, 3), RGB
 CLASS_IDS = "class_ids"  # INT32 (B, 100), 0-based

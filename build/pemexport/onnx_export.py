@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -26,7 +25,7 @@ from pemseg.inference import card_outputs
 from pemseg.pem import Pem
 
 from . import contract
-from .onnx_rewrite import SMALL, fold_constants, replace_when_done
+from .onnx_rewrite import SMALL, fold_constants, open_session, replace_when_done
 from .serving import ServingPem
 
 OPSET = 17  # LayerNormalization is one node; TensorRT 10 and ONNX Runtime both support it
@@ -71,12 +70,7 @@ class Agreement:
 
 
 def write_served_graph(
-    network: Pem,
-    target: Path,
-    images: Images,
-    *,
-    mask_stride: int = 1,
-    opset: int = OPSET,
+    network: Pem, target: Path, images: Images, *, mask_stride: int = 1, opset: int = OPSET
 ) -> Path:
     """Write `network` for the size of `images` to `target`, checked; returns `target`.
 
@@ -113,7 +107,7 @@ def _write_checked(
 
 def compare(network: Pem, path: Path, batch: Images) -> Agreement:
     """Run `batch` (B, H, W, 3) through the network in PyTorch and through the file."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = open_session(path)
     class_ids, scores, masks = session.run(list(contract.OUTPUTS), {contract.IMAGE: batch})
     with torch.inference_mode():
         prediction = network(torch.from_numpy(batch).permute(0, 3, 1, 2))

@@ -1,4 +1,4 @@
-"""Reading and rewriting ONNX graphs, and replacing their files."""
+"""Running and rewriting ONNX graphs, and replacing their files."""
 
 import contextlib
 import math
@@ -9,10 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import TensorProto, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
 SMALL = 64  # elements: shapes, scales and axes have fewer, every weight has more
+
+
+def open_session(graph: Path | onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """A session on the CPU that computes the graph as written, quantization included.
+
+    On OMP_NUM_THREADS threads, if that is set; else on every core.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0").split(",")[0])
+    options.log_severity_level = 4  # exceptions have the same text
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    source = graph if isinstance(graph, Path) else graph.SerializeToString()
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def float_tensors(model: onnx.ModelProto) -> set[str]:

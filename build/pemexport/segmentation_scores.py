@@ -1,13 +1,15 @@
 """Segmentation accuracy in the protocol of ADE20K, and the folders that it is measured on.
 
-    FOLDER/images/SPLIT/X.jpg        the image (or .png, .webp, .bmp)
+    FOLDER/images/SPLIT/X.jpg        the image (or .jpeg, .png, .webp, .bmp), or in a subfolder
     FOLDER/annotations/SPLIT/X.png   its labels, 8 bits: 0 not labelled, else class id + 1
+
+Suffixes may be in capitals. Hidden files, such as the ._X.jpg of macOS, are left out.
 
 Pixels without a true label are left out; a prediction of 0 (nothing found) is wrong everywhere
 else. K classes, H and W the size of an image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -20,6 +22,7 @@ from .repository_steps import ImageError
 
 CLASSES = 150  # of ADE20K; a network that knows fewer is measured against all of them
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+STEPS = {"L;2": 85, "L;4": 17}  # Pillow stretches grey of 2 and 4 bits to 0..255
 SHOWN = 10  # faulty files that a message names
 
 Labels = NDArray[np.uint8]
@@ -90,35 +93,58 @@ def confusion_matrix(truth: Labels, predicted: Labels, classes: int = CLASSES) -
     return counts.reshape(classes, classes + 1)
 
 
-def find_pairs(folder: Path, split: str) -> list[Pair]:
-    """All pairs of a split, by name. Raises DataError if it is empty or one has no counterpart."""
-    images = {
-        path.stem: path
-        for path in sorted((folder / "images" / split).glob("*"))
-        if path.suffix.lower() in SUFFIXES
-    }
-    annotations = folder / "annotations" / split
-    labels = {path.stem: path for path in annotations.glob("*.png")}
+def image_files(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
+    """The files in a folder and its subfolders that have one of the suffixes, by name."""
+    return [path for path in _visible(folder) if path.suffix.lower() in suffixes]
+
+
+def find_pairs(folder: Path, split: str, *, spare_labels: bool = False) -> list[Pair]:
+    """All pairs of a split, by name. Raises DataError if there are none, or naming single files.
+
+    An image in a subfolder has its labels in the same subfolder or, by its name, outside of any.
+    `spare_labels`: labels without an image are left out.
+    """
+    root, annotations = folder / "images" / split, folder / "annotations" / split
+    images = {path: _key(path, root) for path in image_files(root)}
+    labels = {_key(path, annotations): path for path in image_files(annotations, {".png"})}
     if not images and not labels:
         raise DataError(
             f"{folder} must hold images/{split}/X.jpg and annotations/{split}/X.png, "
             "but there are none"
         )
-    missing = []
-    for name in sorted(images.keys() ^ labels.keys()):
-        present = images.get(name) or labels[name]
-        counterpart = annotations / f"{name}.png"
-        if name in labels:
-            counterpart = folder / "images" / split / f"{name}.jpg"
-        missing.append(f"{present} needs its counterpart {counterpart}, which is missing")
-    raise_faults(missing)
-    return [Pair(path, labels[name]) for name, path in images.items()]
+    images = {path: key if key in labels else Path(path.stem) for path, key in images.items()}
+    faults = [
+        _missing(path, annotations / f"{key}.png")
+        for path, key in images.items()
+        if key not in labels
+    ]
+    if not spare_labels:
+        spare = sorted(labels.keys() - set(images.values()))
+        faults += [_missing(labels[key], root / f"{key}.jpg") for key in spare]
+    raise_faults(faults)
+    return [Pair(path, labels[key]) for path, key in images.items()]
+
+
+def _key(path: Path, folder: Path) -> Path:
+    return path.relative_to(folder).with_suffix("")
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if not path.name.startswith(".")]
+
+
+def _missing(present: Path, counterpart: Path) -> str:
+    """The sentence about a file without its counterpart, and what has that name instead."""
+    others = [path.name for path in _visible(counterpart.parent) if path.stem == counterpart.stem]
+    instead = f"; the format of {', '.join(others)} is not supported" if others else ""
+    return f"{present} needs its counterpart {counterpart}, which is missing{instead}"
 
 
 def read_labels(path: Path, size: tuple[int, int]) -> Image.Image:
     """The labels of an image of `size` (width, height), mode L or P; DataError if unusable."""
     try:
         with Image.open(path) as labels:
+            stored = labels.tile[0][3] if labels.tile else None
             labels.load()
     except Exception as error:  # decoders raise nearly any type on damaged bytes
         raise DataError(f"{path} must be a whole image, but cannot be read: {error}") from error
@@ -129,6 +155,8 @@ def read_labels(path: Path, size: tuple[int, int]) -> Image.Image:
         raise DataError(
             f"{path} must be as large as its image, {size[0]} x {size[1]}, got {width} x {height}"
         )
+    if stored in STEPS:
+        return labels.point(lambda value: value // STEPS[stored])
     return labels
 
 

@@ -4,7 +4,7 @@ B batch, H and W the size of the image.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import onnx
@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from pemexport import contract
+from pemexport.onnx_rewrite import open_session
 
-from .fp16_emulation import open_session
 from .int8 import candidates
 
 BINS = 2048
-LEVELS = 128  # absolute values of INT8, zero included
-STEP = 8  # bins between two clipping points that are tried
 PERCENTILE = 0.9999  # of the values that are not zero
 
 Images = Iterable[NDArray[np.uint8]]  # each (H, W, 3) RGB
@@ -56,48 +54,12 @@ def clip_by_percentile(histogram: Histogram) -> float:
     return (place + 1) * histogram.reach / BINS
 
 
-def clip_by_entropy(histogram: Histogram) -> float:
-    """The clipping point with the smallest relative entropy of the values to their INT8 codes.
-
-    0 when nothing was counted.
-    """
-    counts = histogram.counts.astype(np.float64)
-    points = range(LEVELS, BINS + 1, STEP)
-    best = min(points, key=lambda point: _entropy_lost(counts, point))
-    return best * histogram.reach / BINS
-
-
-def _entropy_lost(counts: NDArray[np.float64], point: int) -> float:
-    """Relative entropy of the distribution clipped at a bin to the same in LEVELS steps."""
-    clipped = counts[:point].copy()
-    starts = np.arange(LEVELS) * point // LEVELS  # first bin of each step
-    filled = clipped > 0
-    step_counts = np.add.reduceat(clipped, starts)
-    step_filled = np.maximum(np.add.reduceat(filled.astype(np.float64), starts), 1)
-    widths = np.diff(np.append(starts, point))
-    coded = np.repeat(step_counts / step_filled, widths) * filled
-    clipped[-1] += counts[point:].sum()
-    if not clipped.any():
-        return 0.0
-    p, q = clipped / clipped.sum(), coded / max(coded.sum(), 1)
-    seen = p > 0
-    return float((p[seen] * np.log(p[seen] / np.maximum(q[seen], 1e-12))).sum())
-
-
-CLIPPING: dict[str, Callable[[Histogram], float]] = {
-    "entropy": clip_by_entropy,
-    "percentile": clip_by_percentile,
-}
-
-
-def clips_of(
-    graph: onnx.ModelProto, images: Sequence[NDArray[np.uint8]], clipping: str
-) -> dict[str, float]:
+def clips_of(graph: onnx.ModelProto, images: Sequence[NDArray[np.uint8]]) -> dict[str, float]:
     """The largest absolute value of INT8 for the input of each layer that can be quantized."""
     layers = candidates(graph)
     inputs = sorted({node.input[0] for node in graph.graph.node if node.name in layers})
     counted = histograms(graph, inputs, images)
-    return {name: CLIPPING[clipping](histogram) for name, histogram in counted.items()}
+    return {name: clip_by_percentile(histogram) for name, histogram in counted.items()}
 
 
 def histograms(

@@ -11,7 +11,6 @@ inside a convolution, where an engine has them, and the order of its sums.
 """
 
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 FLOAT, HALF = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)
@@ -52,15 +51,6 @@ def emulate_fp16(typed: onnx.ModelProto) -> onnx.ModelProto:
     del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
     return model
-
-
-def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """A session on the CPU that computes the graph as written, quantization included."""
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
 
 
 def _rounding(source: str, target: str, rank: int) -> list[onnx.NodeProto]:

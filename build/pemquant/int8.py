@@ -18,8 +18,6 @@ from onnx import helper, numpy_helper, shape_inference
 
 from pemexport.onnx_rewrite import replace_nodes
 
-from .fp16 import exact_nodes
-
 INT8_MAX = 127
 CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1}  # of the channels out, in the weight
 SMALLEST_STEP = 2.0**-20  # half precision holds it with four binary digits
@@ -30,19 +28,23 @@ DEQUANTIZED = "/dequantized"
 def candidates(model: onnx.ModelProto) -> list[str]:
     """Names of the nodes that can be quantized: convolutions by weights, of maps, not of vectors.
 
-    Nodes that must be FP32 in the typed graph are excluded.
+    What is computed from an index, as in the index map, is excluded: it has no steps to spare.
     """
     inferred = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     sides = {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim[2:]]
         for value in inferred.value_info
     }
-    weights, exact = {tensor.name for tensor in model.graph.initializer}, exact_nodes(model.graph)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    indexed: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type == "ArgMax" or not indexed.isdisjoint(node.input):
+            indexed.update(node.output)
     return [
         node.name
-        for number, node in enumerate(model.graph.node)
+        for node in model.graph.node
         if node.op_type in CHANNEL_AXIS
-        and number not in exact
+        and node.output[0] not in indexed
         and node.input[1] in weights
         and max(sides[node.output[0]]) > 1
     ]

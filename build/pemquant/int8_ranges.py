@@ -40,7 +40,6 @@ def write_ranges(
     calibration: Sequence[NDArray[np.uint8]],
     examples: Sequence[Example],
     limits: Limits,
-    clipping: str = "percentile",
 ) -> Path:
     """Measure the ranges of the exported graph at `path`, write them beside it; returns the file.
 
@@ -55,7 +54,7 @@ def write_ranges(
         )
     graph = onnx.load(path)
     fold_constants(graph.graph)
-    clips = clips_of(graph, calibration, clipping)
+    clips = clips_of(graph, calibration)
     gate = AccuracyGate(graph, examples, limits)
 
     def content(layers: Collection[str]) -> dict[str, Any]:
@@ -70,7 +69,7 @@ def write_ranges(
     layers, accuracy = search.most_layers(clips, calibration)
     gate.require(accuracy)
     facts = {
-        "calibration": {"images": len(calibration), "clipping": clipping},
+        "calibration": {"images": len(calibration)},
         "accuracy": accuracy.as_json(),
         "left_out": search.excluded,
     }

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pem_server.console import log
 from pemexport import contract
 from pemexport.accuracy import AccuracyReport
+from pemexport.onnx_rewrite import open_session
 
 from .accuracy_gate import AccuracyGate
-from .fp16_emulation import open_session
 from .int8 import candidates, quantize
 
 RANKING_IMAGES = 4  # of the calibration images; each layer alone runs on every one

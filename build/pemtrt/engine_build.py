@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 from tqdm import tqdm  # type: ignore[import-untyped]
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from pem_server.model_config import parse_model_config
-from pemtrt import gpu_info, layers, preflight
+from pemtrt import gpu_info, preflight
 from pemtrt.build_options import BuildOptions, timing_cache_path
 from pemtrt.build_progress import Phases
 from pemtrt.gpu_info import Machine
-from pemtrt.graph_types import Value, load, precision_of, types_of
+from pemtrt.graph_types import element_types, load, precision_of, type_name
 from pemtrt.manifest import EngineError, Manifest, Tensor, install, sha256, write_atomically
-from pemtrt.parser_check import ParserCheck, check_graph, operator_list
 
 if TYPE_CHECKING:
     from pemtrt.tensorrt_build import Built
@@ -37,29 +35,29 @@ class BuildPaths:
     target: Path  # model.plan, in a version folder of the repository
     config: Path  # the configuration that will serve it
     timing_caches: Path  # a folder
-    report: Path  # a folder, for layers.json and layers.md
+    report: Path  # a folder, for layers.json
     backend: Path = gpu_info.BACKEND
 
 
-def make_engine(paths: BuildPaths, options: BuildOptions, unproven: bool = False) -> Manifest:
+def make_engine(paths: BuildPaths, options: BuildOptions) -> Manifest:
     """Build, describe and install an engine for this machine's first GPU.
 
-    EngineError, and nothing is changed, when that is impossible. `unproven` builds a graph that
-    the static check refuses. KeyboardInterrupt after Ctrl-C or SIGTERM.
+    EngineError, and nothing is changed, when that is impossible. KeyboardInterrupt after Ctrl-C or
+    SIGTERM.
     """
     config = parse_model_config(paths.config)
     model = load(paths.graph)
-    checked = check_graph(model)
+    types = element_types(model)
     gpu_info.load_tensorrt()
     machine = building_machine(paths.backend)
-    require_supported(checked, machine, unproven)
-    require_served(graph_tensors(model, checked.values), options, config, paths.config)
+    require(preflight.missing_types(sorted(set(types.values())), machine.gpus[0]))
+    require(preflight.config_problems(graph_tensors(model), options.profile, config, paths.config))
     began = time.monotonic()
     built = _build(paths, options, machine)
     seconds = time.monotonic() - began
-    manifest = describe(model, checked, built, machine, options, paths.graph, seconds)
-    require_served(built.tensors, options, config, paths.config)
-    write_report(built.layer_report, manifest, paths.report)
+    manifest = describe(model, types, built, machine, options, paths.graph, seconds)
+    require(preflight.config_problems(built.tensors, options.profile, config, paths.config))
+    write_atomically(paths.report / "layers.json", built.layer_report.encode())
     install(built.engine, manifest, paths.target)
     return manifest
 
@@ -82,39 +80,26 @@ def building_machine(backend: Path) -> Machine:
     return Machine(gpu_info.visible_gpus(), gpu_info.driver_version(), version)
 
 
-def require_supported(checked: ParserCheck, machine: Machine, unproven: bool) -> None:
-    """EngineError with every reason for a graph that this GPU cannot compute."""
-    types = types_of(checked.values.values())
-    if reasons := list(preflight.missing_types(types, machine.gpus[0])):
-        raise EngineError("; ".join(reasons))
-    if checked.problems and not unproven:
-        raise EngineError(
-            f"the graph fails the static check for {operator_list().architecture}: "
-            f"{'; '.join(checked.problems)}; export it again, or build it anyway with --unproven"
-        )
-
-
-def require_served(
-    tensors: list[Tensor], options: BuildOptions, config: ModelConfig, path: Path
-) -> None:
-    """EngineError with every reason why the configuration at `path` does not fit."""
-    if reasons := list(preflight.config_problems(tensors, options.profile, config, path)):
+def require(problems: Iterable[str]) -> None:
+    """EngineError with every problem, if there is any."""
+    if reasons := list(problems):
         raise EngineError("; ".join(reasons))
 
 
-def graph_tensors(model: onnx.ModelProto, values: dict[str, Value]) -> list[Tensor]:
+def graph_tensors(model: onnx.ModelProto) -> list[Tensor]:
     """Inputs and outputs as the engine will have them: known before it is built."""
-    return [
-        Tensor(end.name, is_input, f"TYPE_{value.type}", [-1, *(d or -1 for d in value.shape[1:])])
-        for ends, is_input in ((model.graph.input, True), (model.graph.output, False))
-        for end in ends
-        if (value := values[end.name]).shape
-    ]
+    tensors = []
+    for ends, is_input in ((model.graph.input, True), (model.graph.output, False)):
+        for end in ends:
+            kind = end.type.tensor_type
+            dims = [-1, *(dim.dim_value or -1 for dim in kind.shape.dim[1:])]
+            tensors.append(Tensor(end.name, is_input, f"TYPE_{type_name(kind.elem_type)}", dims))
+    return tensors
 
 
 def describe(
     model: onnx.ModelProto,
-    checked: ParserCheck,
+    types: dict[str, str],
     built: "Built",
     machine: Machine,
     options: BuildOptions,
@@ -131,8 +116,8 @@ def describe(
         engine_bytes=len(built.engine),
         engine_sha256=hashlib.sha256(built.engine).hexdigest(),
         onnx_sha256=sha256(graph),
-        onnx_types=types_of(checked.values.values()),
-        precision=precision_of(model, checked.values),
+        onnx_types=sorted(set(types.values())),
+        precision=precision_of(model, types),
         profile=options.profile,
         tensors=built.tensors,
         class_names=json.loads(metadata.get("class_names", "[]")),
@@ -141,18 +126,6 @@ def describe(
         built_at=datetime.now(UTC).isoformat(timespec="seconds"),
         build_seconds=round(seconds, 1),
     )
-
-
-def write_report(layer_report: str, manifest: Manifest, folder: Path) -> None:
-    """layers.json as TensorRT writes it, layers.md as a table."""
-    write_atomically(folder / "layers.json", layer_report.encode())
-    try:
-        found = layers.layers_of(layer_report)
-    except ValueError as error:
-        write_line(f"TensorRT's layer report is not JSON ({error}): layers.md was not written")
-        return
-    title = f"{manifest.precision} engine, TensorRT {manifest.tensorrt}, {manifest.gpu}"
-    write_atomically(folder / "layers.md", layers.to_markdown(found, title).encode())
 
 
 def write_line(text: str) -> None:

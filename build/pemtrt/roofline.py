@@ -96,11 +96,7 @@ def roofline(
 
 
 def _cost(
-    kernel: Kernel,
-    graph: Kernels,
-    width_of: Callable[[str], int],
-    precision: str,
-    device: Device,
+    kernel: Kernel, graph: Kernels, width_of: Callable[[str], int], precision: str, device: Device
 ) -> Cost:
     moved = sum(count * width_of(name) for name, count in kernel.reads.items())
     moved += sum(graph.tensors[name].elements * width_of(name) for name in kernel.writes)

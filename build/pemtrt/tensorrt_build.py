@@ -60,8 +60,7 @@ class Log(trt.ILogger):
 class Monitor(trt.IProgressMonitor):
     """Shows TensorRT's phases, and ends the build when `phases` is stopped.
 
-    A KeyboardInterrupt must not leave a callback, since TensorRT cannot propagate it: it stops the
-    build.
+    Nothing may be raised here: TensorRT cannot propagate it. Signals stop `phases` instead.
     """
 
     def __init__(self, phases: Phases) -> None:
@@ -71,23 +70,13 @@ class Monitor(trt.IProgressMonitor):
     def phase_start(
         self, phase_name: str, parent_phase: str | None, num_steps: SupportsInt
     ) -> None:
-        try:
-            self._phases.start(phase_name, parent_phase, int(num_steps))
-        except KeyboardInterrupt:
-            self._phases.stop()
+        self._phases.start(phase_name, parent_phase, int(num_steps))
 
     def step_complete(self, phase_name: str, step: SupportsInt) -> bool:
-        try:
-            return self._phases.step(phase_name)
-        except KeyboardInterrupt:
-            self._phases.stop()
-            return False
+        return self._phases.step(phase_name)
 
     def phase_finish(self, phase_name: str) -> None:
-        try:
-            self._phases.finish(phase_name)
-        except KeyboardInterrupt:
-            self._phases.stop()
+        self._phases.finish(phase_name)
 
 
 def build(
@@ -102,14 +91,12 @@ def build(
     try:
         builder = trt.Builder(log)
     except TypeError as error:  # the binding gives no other reason when it has no CUDA
-        raise EngineError(_failed("TensorRT could not use the GPU", log)) from error
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, log)  # owns the weights, so it lives until the end
-    parse(parser, graph, log)
+        raise EngineError(failed("TensorRT could not use the GPU", log)) from error
+    network, _parser = parsed(builder, graph, log)
     config = builder.create_builder_config()
     configure(config, options)
     if config.add_optimization_profile(profile_of(builder, network, options)) < 0:
-        raise EngineError(_failed("TensorRT rejected the optimization profile", log))
+        raise EngineError(failed("TensorRT rejected the optimization profile", log))
     attach_timing_cache(config, timing_cache, write_line)
     monitor = Monitor(phases)  # TensorRT does not keep it alive
     config.progress_monitor = monitor
@@ -117,26 +104,32 @@ def build(
     if phases.stopped:
         raise KeyboardInterrupt
     if not engine:
-        raise EngineError(_failed("TensorRT could not build the engine", log))
+        raise EngineError(failed("TensorRT could not build the engine", log))
     content = _bytes_of(engine)
     timings = _bytes_of(config.get_timing_cache().serialize())
     return inspect(content, timings, log)
 
 
-def parse(parser: trt.OnnxParser, graph: Path, log: Log) -> None:
-    """Read the graph into the parser's network. EngineError with every rejected node."""
+def parsed(
+    builder: trt.Builder, graph: Path, log: Log
+) -> tuple[trt.INetworkDefinition, trt.OnnxParser]:
+    """The network of a graph, and its parser, which owns the weights: both must be kept.
+
+    EngineError with every rejected node.
+    """
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, log)
     if parser.parse_from_file(str(graph)):
-        return
+        return network, parser
     reasons = []
     for index in range(parser.num_errors):
         error: trt.ParserError = parser.get_error(index)
-        node = f"node {error.node_name()} ({error.node_operator()})" if error.node_name() else ""
-        reasons.append(": ".join(filter(None, (node, error.desc()))))
-    raise EngineError(
-        f"TensorRT's parser rejected {graph}: "
-        f"{'; '.join(reasons or log.errors) or 'no reason given'}; check the graph with ./run "
-        "engine --check, and export it again"
-    )
+        node = f"node {error.node_name()} ({error.node_operator()}): " if error.node_name() else ""
+        # For an operator that the parser does not know, the description is only "false".
+        reasons.append(f"{node}{error.desc()} (in {error.func()})")
+    if not reasons:
+        raise EngineError(failed(f"TensorRT's parser rejected {graph}", log))
+    raise EngineError(f"TensorRT's parser rejected {graph}: {'; '.join(reasons)}")
 
 
 def configure(config: trt.IBuilderConfig, options: BuildOptions) -> None:
@@ -183,7 +176,7 @@ def inspect(content: bytes, timings: bytes, log: Log) -> Built:
     runtime = trt.Runtime(log)
     engine = runtime.deserialize_cuda_engine(content)
     if not engine:
-        raise EngineError(_failed("TensorRT could not load the engine that it just built", log))
+        raise EngineError(failed("TensorRT could not load the engine that it just built", log))
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     inspector = engine.create_engine_inspector()
     return Built(
@@ -213,6 +206,7 @@ def _bytes_of(memory: trt.IHostMemory) -> bytes:
     return bytes(cast(Sequence[int], memory))  # a buffer at run time, unknown to the stubs
 
 
-def _failed(what: str, log: Log) -> str:
+def failed(what: str, log: Log) -> str:
+    """A message with the reasons in the log."""
     reasons = "; ".join(reason.strip().rstrip(".") for reason in log.errors) or "no reason given"
     return f"{what}: {reasons}"

@@ -26,7 +26,7 @@ QUEUE_LIMIT_S = 3.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Ask once; what is wrong goes to standard error, where the kubelet and Docker show it."""
+    """Send one image; the fault goes to standard error, where the kubelet and Docker show it."""
     options = _options(argv)
     if problem := why_dead(options.url, options.deadline):
         print(problem, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Wait until this server has nothing more to do; run before it is told to stop.
+"""Wait until this server has nothing more to do; run before SIGTERM.
 
     python3 drain.py [--metrics http://127.0.0.1:8002/metrics] [--settle 8] [--idle 2] [--cap 45]
 

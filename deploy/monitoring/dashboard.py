@@ -13,7 +13,7 @@ COLUMNS = 24  # of Grafana's grid
 
 
 class Panel(NamedTuple):
-    """One image: curves by legend, in a unit of Grafana's."""
+    """One panel: curves by legend, in a unit of Grafana's."""
 
     title: str
     unit: str

@@ -4,8 +4,6 @@ Exit codes: 0 done, and what was checked holds; 1 it does not hold, with a sente
 options; 130 interrupted.
 """
 
-from __future__ import annotations
-
 import argparse
 import signal
 import sys

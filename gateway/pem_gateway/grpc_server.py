@@ -73,7 +73,7 @@ class GrpcProtocol(grpc.GenericRpcHandler):  # type: ignore[misc]
 
         if method.endswith("/ModelStreamInfer"):
             return grpc.stream_stream_rpc_method_handler(self._stream(answer))
-        # As a stream of one message, so that strangers are refused before theirs is read.
+        # As a stream of one message: a client without a key is refused before it is read.
         return grpc.stream_unary_rpc_method_handler(handle)
 
     async def _infer(self, request: bytes, context: Context) -> bytes:

@@ -63,7 +63,7 @@ class Guard:
         )
         if settings.tls_cert:
             _check_certificate(settings)
-            # uvicorn has no option for it; asyncio's 60 s let strangers hold connections for free.
+            # uvicorn has no option for it; with asyncio's 60 s, connections are held for free.
             setattr(asyncio.constants, "SSL_HANDSHAKE_TIMEOUT", settings.bounds.header_s)  # noqa: B010
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""What a gateway can be told about strangers, and the options of a command line that tell it."""
+"""Access settings of a gateway (keys, TLS, limits), and the command line options for them."""
 
 import argparse
 import ipaddress
@@ -12,7 +12,7 @@ from .client_limits import NO_LIMITS, Limits
 
 @dataclass(frozen=True, kw_only=True)
 class GuardSettings:
-    """What a gateway can be told about strangers. The defaults are those of a loopback listener."""
+    """Keys, TLS and limits. The defaults are those of a loopback listener."""
 
     api_keys: Path | None = None
     tls_cert: Path | None = None  # PEM files, the certificate with its chain
@@ -25,7 +25,7 @@ class GuardSettings:
 
 def add_guard_options(parser: argparse.ArgumentParser) -> None:
     """The options that `guard_from_options` reads."""
-    group = parser.add_argument_group("strangers")
+    group = parser.add_argument_group("access and limits")
     group.add_argument(
         "--bind", default="127.0.0.1", metavar="ADDRESS", help="where to listen (%(default)s)"
     )

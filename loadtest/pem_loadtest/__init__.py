@@ -8,7 +8,7 @@ beforehand and the users are only the pool that sends them; latency counts from 
 arrivals, shapes          when images are sent
 images, image_requests    what is sent, and whether the answer is right
 sender, worker            send the images, in each process of locust
-coordinator               plans, gathers and judges, in one process
+coordinator               plans, gathers and evaluates, in one process
 samples, counters         what clients and servers measured
 verdict                   pass, missed goal or invalid
 run_report, latency_plot  what is left of a run; capacity: the file that the autoscaler reads

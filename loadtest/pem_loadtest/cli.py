@@ -16,7 +16,6 @@ from .options import (
     OLD_IMAGES,
     OUTPUT,
     USERS,
-    Settings,
     add_options,
     read_settings,
     recording,
@@ -27,7 +26,7 @@ WRONG_OPTIONS = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check, then become locust."""
+    """Check options, input files and server, then become locust."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if any(argument.startswith(OLD_IMAGES) for argument in arguments):
         print(f"warning: {OLD_IMAGES} is now --images", file=sys.stderr)
@@ -35,7 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, _ = parser.parse_known_args(arguments)
     try:
         settings = read_settings(options)
-        check_files(settings)
+        if settings.images:
+            read_folder(settings.images)
+        if settings.timestamps:
+            recording(settings)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     if not options.worker and (problem := target_server.problem(options.host)):
@@ -43,14 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return WRONG_OPTIONS
     settings.output.mkdir(parents=True, exist_ok=True)
     os.execv(sys.executable, command(arguments, str(settings.output)))
-
-
-def check_files(settings: Settings) -> None:
-    """Read every input file once before the run starts: ValueError or OSError."""
-    if settings.images:
-        read_folder(settings.images)
-    if settings.timestamps:
-        recording(settings)
 
 
 def command(arguments: Sequence[str], output: str) -> list[str]:
@@ -71,13 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--host", "-H", default=HOST, help="default %(default)s; or http://...")
-    parser.add_argument(
-        "--users",
-        "-u",
-        type=int,
-        default=USERS,
-        help="most images in flight; default %(default)s",
-    )
+    users = "most images in flight; default %(default)s"
+    parser.add_argument("--users", "-u", type=int, default=USERS, help=users)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     add_options(parser)
     return parser

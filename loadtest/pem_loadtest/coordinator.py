@@ -7,7 +7,7 @@ without a gap between them, then silence, so that the server's counters can be c
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from gevent import sleep  # type: ignore[import-untyped]
@@ -18,17 +18,10 @@ from .arrivals import Offsets, poisson_steps, shard
 from .options import Settings, plan, recording
 from .samples import SUCCEEDED, UNCERTAIN, Samples, count, read_samples, summarise
 from .sender import LEAD_S, Schedule
-from .verdict import Judgement, Verdict, conservation_problem, is_beyond_knee, judge, worst
+from .verdict import Evaluation, Verdict, conservation_problem, evaluate, is_beyond_knee, worst
 
 SCHEDULE, ENDED = "pem_schedule", "pem_ended"  # locust messages: to the workers, from them
 _PATIENCE_S = 15.0  # beyond the clients' own time limit
-
-
-class Runner(Protocol):
-    """The part of locust's runner that the coordinator uses."""
-
-    def send_message(self, msg_type: str, data: Any, client_id: str | None = None) -> None:
-        """To one process, or to the only one."""
 
 
 class StepResult(NamedTuple):
@@ -37,14 +30,14 @@ class StepResult(NamedTuple):
     step: shapes.Step
     samples: Samples
     server: dict[str, dict[str, Any]]
-    judgement: Judgement
+    evaluation: Evaluation
 
 
 class RunResult(NamedTuple):
     """All of a run. knee: images a second, of a ladder that found one."""
 
     steps: list[StepResult]
-    judgement: Judgement
+    evaluation: Evaluation
     knee: float | None = None
 
 
@@ -53,17 +46,20 @@ class InvalidRun(Exception):
 
 
 class Coordinator:
-    """Runs one load test over the processes that `workers` names (None: the only process)."""
+    """Runs one load test over the processes that `workers` names (None: the only process).
+
+    send: sends a message of locust, its type and data, to one of them.
+    """
 
     def __init__(
         self,
         settings: Settings,
-        runner: Runner,
+        send: Callable[[str, Any, str | None], None],
         workers: Callable[[], list[str | None]],
         log: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
     ) -> None:
         self._settings = settings
-        self._runner = runner
+        self._send = send
         self._workers = workers
         self._log = log
         # A ladder's goal for the rate is one for its knee, not for the steps on the way.
@@ -88,16 +84,16 @@ class Coordinator:
         try:
             if self._settings.shape == "ladder":
                 knee = self._climb()
-                verdict = self._judge_ladder(knee)
+                evaluation = self._evaluate_ladder(knee)
             else:
                 if self._settings.shape == "replay":
                     self._run_schedule(*recording(self._settings))
                 else:
                     self._run_schedule(self._warmed_up(plan(self._settings)))
-                verdict = worst(result.judgement for result in self._steps)
+                evaluation = worst(result.evaluation for result in self._steps)
         except InvalidRun as problem:
-            verdict = Judgement(Verdict.INVALID, (str(problem),))
-        return RunResult(self._steps, verdict, knee)
+            evaluation = Evaluation(Verdict.INVALID, (str(problem),))
+        return RunResult(self._steps, evaluation, knee)
 
     def _climb(self) -> float | None:
         """The knee."""
@@ -111,13 +107,13 @@ class Coordinator:
                 result = self._steps[-1]
                 beyond = is_beyond_knee(result.samples, settings.seconds, self._step_limits)
                 if beyond is None:
-                    raise InvalidRun(f"at {rate:g}/s: " + "; ".join(result.judgement.reasons))
+                    raise InvalidRun(f"at {rate:g}/s: " + "; ".join(result.evaluation.reasons))
                 rate = search.send(not beyond)
         except StopIteration as end:
             knee: float | None = end.value
             return knee
 
-    def _judge_ladder(self, knee: float | None) -> Judgement:
+    def _evaluate_ladder(self, knee: float | None) -> Evaluation:
         limits = self._settings.limits
         if knee is None:
             reason = "no rate met the goal"
@@ -126,8 +122,8 @@ class Coordinator:
         elif knee < limits.answered_per_second:
             reason = f"the knee is {knee:.1f}/s, the goal is {limits.answered_per_second:g}"
         else:
-            return Judgement(Verdict.PASS)
-        return Judgement(Verdict.MISSED, (reason,))
+            return Evaluation(Verdict.PASS)
+        return Evaluation(Verdict.MISSED, (reason,))
 
     def _warmed_up(self, steps: list[shapes.Step]) -> list[shapes.Step]:
         if not self._settings.warm_up:
@@ -136,13 +132,13 @@ class Coordinator:
 
     def _run_schedule(self, steps: list[shapes.Step], offsets: Offsets | None = None) -> None:
         """One schedule, from silence to silence."""
-        if offsets is None and not self._settings.closed:
+        if offsets is None:
             rng = np.random.default_rng([self._settings.seed, self._schedules + 1])
             offsets = poisson_steps([(step.rate, step.seconds) for step in steps], rng)
-        length = sum(step.seconds for step in steps)
         marks = [self._scrape()]
         start = time.monotonic() + LEAD_S
-        self._send_schedule(offsets if offsets is not None else np.empty(0), length)
+        length = sum(step.seconds for step in steps)
+        self._send_schedule(offsets, length if self._settings.closed else 0.0)
         for end in np.cumsum([step.seconds for step in steps]):
             self._wait(start + float(end) - time.monotonic())
             marks.append(self._scrape())
@@ -152,17 +148,16 @@ class Coordinator:
         if problem:
             raise InvalidRun(problem)
 
-    def _send_schedule(self, offsets: Offsets, length: float) -> None:
+    def _send_schedule(self, offsets: Offsets, closed_s: float) -> None:
         workers = self._workers()
         self._schedules += 1
         self._awaited, self._logs = len(workers), []
         self._all_ended.clear()
-        closed_s = length if self._settings.closed else 0.0
         for place, worker in enumerate(workers):
             own = shard(offsets, place, len(workers))
             seed = self._settings.seed * 1000 + place
             message = Schedule(self._schedules, own, closed_s, seed).to_message()
-            self._runner.send_message(SCHEDULE, message, worker)
+            self._send(SCHEDULE, message, worker)
 
     def _wait(self, seconds: float) -> None:
         sleep(max(0.0, seconds))
@@ -203,7 +198,7 @@ class Coordinator:
     def _cut(
         self, steps: list[shapes.Step], samples: Samples, marks: list[counters.Counts]
     ) -> None:
-        """Cut a schedule into its steps; judge and log those that are measured."""
+        """Cut a schedule into its steps; evaluate and log those that are measured."""
         begin = 0.0
         for place, step in enumerate(steps):
             end = begin + step.seconds
@@ -214,26 +209,18 @@ class Coordinator:
             begin = end
             if step.is_measured:
                 server = counters.describe(marks[place], marks[place + 1])
-                judgement = judge(own, step.seconds, self._step_limits)
-                self._steps.append(StepResult(step, own, server, judgement))
+                evaluation = evaluate(own, step.seconds, self._step_limits)
+                self._steps.append(StepResult(step, own, server, evaluation))
                 self._log(progress(self._steps[-1]))
 
 
 def progress(result: StepResult) -> str:
     """One line about one step."""
     figures = summarise(result.samples, result.step.seconds)
-    network = result.server.get(counters.NETWORK)
-    stages = (
-        f"; network: batch {network['batch']:.1f}, queue {network['queue_ms']:.0f} ms, "
-        f"compute {network['compute_ms']:.0f} ms"
-        if network
-        else ""
-    )
-    reasons = "".join(f"\n    {reason}" for reason in result.judgement.reasons)
+    reasons = "".join(f"\n    {reason}" for reason in result.evaluation.reasons)
     return (
         f"{result.step.label:>10}  sent {figures['sent_per_second']:.1f}/s, answered "
-        f"{figures['answered_per_second']:.1f}/s, p50 {figures['p50_ms']:.0f} p95 "
-        f"{figures['p95_ms']:.0f} p99 {figures['p99_ms']:.0f} ms, failed "
-        f"{figures['failure_share']:.2%}, late p99 {figures['lateness_p99_ms']:.1f} ms{stages}  "
-        f"{result.judgement.verdict.name}{reasons}"
+        f"{figures['answered_per_second']:.1f}/s, p99 {figures['p99_ms']:.0f} ms, failed "
+        f"{figures['failure_share']:.2%}, late p99 {figures['lateness_p99_ms']:.1f} ms  "
+        f"{result.evaluation.verdict.name}{reasons}"
     )

@@ -87,5 +87,4 @@ def _describe_one(before: Counts, after: Counts, model: str) -> dict[str, Any]:
         "batch": rise("count") / max(1.0, rise("exec_count")),
         "queue_ms": rise("queue_duration_us") / requests / 1e3,
         "compute_ms": compute / requests / 1e3,
-        "request_ms": rise("request_duration_us") / requests / 1e3,
     }

@@ -31,14 +31,10 @@ def draw(result: RunResult, report: dict[str, Any], file: Path) -> None:
     axes.set_yscale("log")
     axes.set_ylabel("latency from the intended sending, ms")
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
-    axes.tick_params(axis="y", which="minor", labelsize=7)
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
     axes.legend(loc="upper left", fontsize=8)
     axes.set_title(
-        f"{report['model']}\n{report['machine']}, Triton {report['triton_version']}, "
-        f"{report['url'].partition('://')[0]}: {report['verdict'].upper()}",
-        fontsize=9,
+        f"{report['model']}\n{report['machine']}: {report['verdict'].upper()}", fontsize=9
     )
     figure.savefig(file, dpi=120)
     pyplot.close(figure)

@@ -1,6 +1,7 @@
 """The options of the load test beyond locust's own, and their checks."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,20 +23,10 @@ _OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("rate", float, 10.0, "images a second; where a ladder begins, a day's peak"),
     ("seconds", float, 30.0, "how long each step lasts"),
     ("warm-up", float, 5.0, "seconds before each measurement that do not count"),
-    (
-        "closed",
-        int,
-        0,
-        "closed loop instead: this many users, each sends once it has its answer",
-    ),
+    ("closed", int, 0, "closed loop: so many users, each of which sends once it has its answer"),
     ("spike-factor", float, 1.8, "how many times the rate the spike has"),
     ("parts", int, 10, "steps of a soak"),
-    (
-        "timestamps",
-        str,
-        None,
-        "for --shape replay: a file with one number of seconds per line",
-    ),
+    ("timestamps", str, None, "for --shape replay: a file with one number of seconds per line"),
     ("speed", float, 1.0, "how many times faster to replay it"),
     ("tolerance", float, 0.05, "ladder: how close, as a share, the knee is searched"),
     ("highest-rate", float, 10_000.0, "ladder: where it gives up"),
@@ -112,17 +103,9 @@ def read_settings(options: argparse.Namespace) -> Settings:
     for name in ("timestamps", "images", "output", "capacity_file"):
         values[name] = Path(values[name]) if values[name] else None
     settings = Settings(**values, metrics=() if urls == ("none",) else urls)
-    for name in ("rate", "seconds", "speed", "tolerance", "time_limit", "latency_goal"):
-        _require(getattr(settings, name) > 0, name, "above 0", settings)
-    for name in ("broken", "max_failures"):
-        _require(0 <= getattr(settings, name) < 1, name, "0 or a share below 1", settings)
-    _require(0 < settings.percentile <= 100, "percentile", "above 0 and at most 100", settings)
-    _require(settings.spike_factor > 0, "spike_factor", "above 0", settings)
-    _require(settings.parts > 0, "parts", "1 or more", settings)
-    _require(settings.warm_up >= 0, "warm_up", "0 or more", settings)
-    _require(settings.highest_rate >= settings.rate, "highest_rate", "at least the rate", settings)
+    _check(settings)
     if settings.closed and settings.shape != "constant":
-        raise ValueError(f"--closed goes with --shape constant only, not with {settings.shape}")
+        raise ValueError(f"--closed needs --shape constant, got {settings.shape}")
     if (settings.shape == "replay") != bool(settings.timestamps):
         raise ValueError("--shape replay and --timestamps FILE go together")
     return settings
@@ -137,6 +120,8 @@ def plan(settings: Settings) -> list[shapes.Step]:
         return shapes.spike(rate, seconds, settings.spike_factor)
     if settings.shape == "day":
         return shapes.day(rate, seconds)
+    if settings.closed:
+        return [shapes.Step(f"{settings.closed} users", 0.0, seconds)]
     return shapes.constant(rate, seconds)
 
 
@@ -154,7 +139,18 @@ def recording(settings: Settings) -> tuple[list[shapes.Step], arrivals.Offsets]:
     return steps, offsets
 
 
-def _require(is_so: bool, name: str, what: str, settings: Settings) -> None:
-    if not is_so:
-        option = f"--{name.replace('_', '-')}"
-        raise ValueError(f"{option} must be {what}, got {getattr(settings, name)}")
+def _check(settings: Settings) -> None:
+    positive = "rate seconds speed tolerance time_limit latency_goal spike_factor"
+    ranges: tuple[tuple[str, str, Callable[[float], bool]], ...] = (
+        (positive, "above 0", lambda value: value > 0),
+        ("broken max_failures", "0 or a share below 1", lambda value: 0 <= value < 1),
+        ("percentile", "above 0 and at most 100", lambda value: 0 < value <= 100),
+        ("parts", "1 or more", lambda value: value >= 1),
+        ("warm_up closed", "0 or more", lambda value: value >= 0),
+        ("highest_rate", "at least the rate", lambda value: value >= settings.rate),
+    )
+    for names, requirement, is_met in ranges:
+        for name in names.split():
+            if not is_met(value := getattr(settings, name)):
+                option = f"--{name.replace('_', '-')}"
+                raise ValueError(f"{option} must be {requirement}, got {value}")

@@ -1,4 +1,4 @@
-"""Runs the load test and writes report.json, steps.csv, requests.csv, latency.png, capacity."""
+"""Runs the load test and writes report.json, requests.csv, latency.png, capacity."""
 
 import csv
 import importlib.metadata
@@ -35,7 +35,7 @@ def run(coordinator: Coordinator, settings: Settings, url: str) -> Verdict:
     if settings.capacity_file and measured_capacity(found, settings.capacity_file):
         print(f"capacity: {settings.capacity_file}")
     print(f"report: {settings.output}", flush=True)
-    return result.judgement.verdict
+    return result.evaluation.verdict
 
 
 def describe(
@@ -43,9 +43,8 @@ def describe(
 ) -> dict[str, Any]:
     """Everything about a run but the single requests, ready for JSON."""
     return {
-        "verdict": result.judgement.verdict.name.lower(),
-        "exit_code": int(result.judgement.verdict),
-        "reasons": list(result.judgement.reasons),
+        "verdict": result.evaluation.verdict.name.lower(),
+        "reasons": list(result.evaluation.reasons),
         "knee_images_per_second": result.knee,
         "began_at": began.isoformat(timespec="seconds"),
         "url": url,
@@ -70,8 +69,8 @@ def describe_step(result: StepResult) -> dict[str, Any]:
         "seconds": result.step.seconds,
         **{key: _plain(value) for key, value in figures.items()},
         "server": result.server,
-        "verdict": result.judgement.verdict.name.lower(),
-        "reasons": list(result.judgement.reasons),
+        "verdict": result.evaluation.verdict.name.lower(),
+        "reasons": list(result.evaluation.reasons),
     }
 
 
@@ -79,8 +78,7 @@ def write(report: dict[str, Any], result: RunResult, folder: Path) -> None:
     """All files but the capacity file, into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    _write_steps(report["steps"], folder / "steps.csv")
-    _write_requests(result, report["settings"]["shape"], folder / "requests.csv")
+    _write_requests(result, folder / "requests.csv")
     if result.steps:
         draw(result, report, folder / "latency.png")
 
@@ -127,33 +125,15 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"{report['verdict'].upper()}{reasons}"])
 
 
-def _write_steps(steps: list[dict[str, Any]], file: Path) -> None:
-    flat = []
-    for step in steps:
-        row = {key: value for key, value in step.items() if key not in ("server", "failures")}
-        row["reasons"] = "; ".join(step["reasons"])
-        for outcome in Outcome:
-            if outcome.is_failure:
-                row[outcome.name.lower()] = step["failures"].get(outcome.name.lower(), 0)
-        for model, stage in step["server"].items():
-            row |= {f"{model}_{key}": value for key, value in stage.items()}
-        flat.append(row)
-    columns = list(dict.fromkeys(key for row in flat for key in row))
-    with file.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(flat)
-
-
-def _write_requests(result: RunResult, shape: str, file: Path) -> None:
+def _write_requests(result: RunResult, file: Path) -> None:
     with file.open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["shape", "step", "due_s", "image", "outcome", *MILLISECONDS])
+        writer.writerow(["step", "due_s", "image", "outcome", *MILLISECONDS])
         for step in result.steps:
             for one in step.samples:
                 outcome = Outcome(one["outcome"]).name.lower()
                 due, latency, lateness = (one[name] for name in ("due_s", *MILLISECONDS))
-                row = [shape, step.step.label, f"{due:.6f}", one["image"], outcome]
+                row = [step.step.label, f"{due:.6f}", one["image"], outcome]
                 writer.writerow([*row, f"{latency:.3f}", f"{lateness:.3f}"])
 
 

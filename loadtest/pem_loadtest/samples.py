@@ -38,16 +38,8 @@ UNCERTAIN = (Outcome.TIMED_OUT, Outcome.UNAVAILABLE)
 # due_s: the planned time, from the start of the schedule. latency_ms: from the planned time to the
 # answer. lateness_ms: from the planned to the actual sending. image: its index among all images.
 # is_pool_exhausted: no user was free at the planned time.
-SAMPLE = np.dtype(
-    [
-        ("due_s", "<f8"),
-        ("latency_ms", "<f8"),
-        ("lateness_ms", "<f8"),
-        ("outcome", "u1"),
-        ("image", "<u2"),
-        ("is_pool_exhausted", "?"),
-    ]
-)
+_FIELDS = ["due_s", "latency_ms", "lateness_ms", "outcome", "image", "is_pool_exhausted"]
+SAMPLE = np.dtype(list(zip(_FIELDS, ("<f8", "<f8", "<f8", "u1", "<u2", "?"), strict=True)))
 RECORD = struct.Struct("<dddBH?")  # the same, one at a time
 
 Samples = NDArray[np.void]  # (N,) of SAMPLE

@@ -25,8 +25,8 @@ LEAD_S = 0.5  # from the message to the first arrival: by then every process has
 class Schedule(NamedTuple):
     """What one process sends, and when.
 
-    offsets: seconds after the start. closed_s: instead, every user sends one image after the
-    other for so long. seed: selects the images.
+    offsets: seconds after the start. closed_s: instead, for so long each user sends as soon as it
+    has its answer (a closed loop). seed: selects the images.
     """
 
     number: int
@@ -72,8 +72,7 @@ class Sender:
         """Start a schedule LEAD_S from now; the previous one has ended."""
         self._schedule, self._taken, self._open, self._log = schedule, 0, 0, bytearray()
         rng = np.random.default_rng([schedule.seed, schedule.number])
-        # A closed loop has no number of arrivals; it cycles through this many choices.
-        number = len(schedule.offsets) or 1000
+        number = len(schedule.offsets) or 1000  # a closed loop repeats its choices
         self._chosen = choose(self._good, self._broken, self._broken_share, number, rng)
         self._start = time.monotonic() + LEAD_S
         self._has_work.set()
@@ -93,10 +92,10 @@ class Sender:
                 return None
             index = self._chosen[(self._taken - 1) % len(self._chosen)]
             sleep(max(0.0, due - time.monotonic()))
-        is_pool_exhausted = not self._schedule.closed_s and free_at > due
         sent = time.monotonic()
         if self._schedule.closed_s:
             due = sent
+        is_pool_exhausted = free_at > due
         answer = request(index)
         latency_ms, lateness_ms = (answer.at - due) * 1e3, (sent - due) * 1e3
         self._log += RECORD.pack(
@@ -108,16 +107,15 @@ class Sender:
 
     def _take(self) -> float | None:
         """The time of the next arrival; None, and no more work, when there is none."""
-        if self._schedule.closed_s:
-            due = max(self._start, time.monotonic())
-            is_left = due < self._start + self._schedule.closed_s
-        else:
-            is_left = self._taken < len(self._schedule.offsets)
-            due = self._start + float(self._schedule.offsets[self._taken]) if is_left else 0.0
+        offsets, closed_s = self._schedule.offsets, self._schedule.closed_s
+        due = max(self._start, time.monotonic())
+        is_left = due < self._start + closed_s if closed_s else self._taken < len(offsets)
         if not is_left:
             self._has_work.clear()
             self._end_if_done()
             return None
+        if not closed_s:
+            due = self._start + float(offsets[self._taken])
         self._taken += 1
         self._open += 1
         return due

@@ -11,7 +11,7 @@ SPIKE = "spike"
 class Step(NamedTuple):
     """A time of constant load.
 
-    rate: images a second, on average. is_measured: False for a warm-up.
+    rate: images a second, on average; 0 in a closed loop. is_measured: False for a warm-up.
     """
 
     label: str
@@ -26,7 +26,7 @@ def constant(rate: float, seconds: float) -> list[Step]:
 
 
 def soak(rate: float, seconds: float, count: int) -> list[Step]:
-    """The same load for `count` steps, each judged for itself, so that a drift shows."""
+    """The same load for `count` steps, each evaluated for itself, so that a drift shows."""
     return [Step(f"part {number + 1}", rate, seconds) for number in range(count)]
 
 
@@ -41,12 +41,8 @@ def spike(rate: float, seconds: float, factor: float) -> list[Step]:
 
 def day(peak: float, seconds: float) -> list[Step]:
     """A day in 24 steps: a tenth of the peak at four in the night, the peak at sixteen."""
-    return [
-        Step(
-            f"{hour:02}:00", peak * (0.55 - 0.45 * math.cos(math.tau * (hour - 4) / HOURS)), seconds
-        )
-        for hour in range(HOURS)
-    ]
+    shares = [0.55 - 0.45 * math.cos(math.tau * (hour - 4) / HOURS) for hour in range(HOURS)]
+    return [Step(f"{hour:02}:00", peak * share, seconds) for hour, share in enumerate(shares)]
 
 
 def search_knee(

@@ -15,7 +15,7 @@ class Verdict(IntEnum):
     INVALID = 3  # 2 is for wrong options
 
 
-class Judgement(NamedTuple):
+class Evaluation(NamedTuple):
     """A verdict with a sentence for each reason."""
 
     verdict: Verdict
@@ -36,7 +36,7 @@ class Limits(NamedTuple):
     lateness_ms: float = 20.0
 
 
-def judge(samples: Samples, seconds: float, limits: Limits) -> Judgement:
+def evaluate(samples: Samples, seconds: float, limits: Limits) -> Evaluation:
     """One step. Whether the load was sent as planned comes first: else nothing else counts."""
     figures = summarise(samples, seconds)
     invalid = []
@@ -51,9 +51,9 @@ def judge(samples: Samples, seconds: float, limits: Limits) -> Judgement:
     if not len(samples):
         invalid.append("nothing was sent")
     if invalid:
-        return Judgement(Verdict.INVALID, tuple(invalid))
+        return Evaluation(Verdict.INVALID, tuple(invalid))
     missed = list(_missed(samples, seconds, limits))
-    return Judgement(Verdict.MISSED if missed else Verdict.PASS, tuple(missed))
+    return Evaluation(Verdict.MISSED if missed else Verdict.PASS, tuple(missed))
 
 
 def _missed(samples: Samples, seconds: float, limits: Limits) -> Iterable[str]:
@@ -76,15 +76,15 @@ def is_beyond_knee(samples: Samples, seconds: float, limits: Limits) -> bool | N
     A step that exhausted the pool still proves something if it misses the goal even when latency
     counts from the actual sending, as if each image had come only when a user was free.
     """
-    judgement = judge(samples, seconds, limits)
-    if judgement.verdict is not Verdict.INVALID:
-        return judgement.verdict is Verdict.MISSED
+    evaluation = evaluate(samples, seconds, limits)
+    if evaluation.verdict is not Verdict.INVALID:
+        return evaluation.verdict is Verdict.MISSED
     if not samples["is_pool_exhausted"].any():
         return None
     as_sent = samples.copy()
     as_sent["latency_ms"] -= as_sent["lateness_ms"]
     as_sent["lateness_ms"], as_sent["is_pool_exhausted"] = 0.0, False
-    return True if judge(as_sent, seconds, limits).verdict is Verdict.MISSED else None
+    return True if evaluate(as_sent, seconds, limits).verdict is Verdict.MISSED else None
 
 
 def conservation_problem(succeeded: int, uncertain: int, counted: float) -> str | None:
@@ -104,9 +104,9 @@ def conservation_problem(succeeded: int, uncertain: int, counted: float) -> str 
     )
 
 
-def worst(judgements: Iterable[Judgement]) -> Judgement:
+def worst(evaluations: Iterable[Evaluation]) -> Evaluation:
     """The worst verdict, with all of its reasons."""
-    judged = list(judgements)
-    verdict = Verdict(max((each.verdict for each in judged), default=Verdict.PASS))
-    reasons = [why for each in judged if each.verdict is verdict for why in each.reasons]
-    return Judgement(verdict, tuple(reasons))
+    every = list(evaluations)
+    verdict = Verdict(max((each.verdict for each in every), default=Verdict.PASS))
+    reasons = [why for each in every if each.verdict is verdict for why in each.reasons]
+    return Evaluation(verdict, tuple(reasons))

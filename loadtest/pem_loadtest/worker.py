@@ -82,7 +82,7 @@ class Worker:
 def make_worker(settings: Settings, runner: Any) -> Worker:
     """The worker of this process, once gRPC cooperates with greenlets."""
     # Without this every call blocks all users: a fraction of the load is sent, at fine latencies.
-    from grpc.experimental.gevent import init_gevent  # type: ignore[import-untyped]
+    from grpc.experimental.gevent import init_gevent
 
     init_gevent()
     atexit.register(_leave_at_once)  # the last to be registered is the first to run

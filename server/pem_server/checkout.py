@@ -1,4 +1,4 @@
-"""Where this checkout lies: every package of the repository is installed from it, editable."""
+"""Where this checkout is: every package of the repository is installed from it, editable."""
 
 from pathlib import Path
 

@@ -18,7 +18,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import NoReturn, Self
 
 from pem_server import machine_check, server_log, supervisor, triton_install
@@ -71,6 +70,9 @@ class TritonServer:
         self.http_port = http_port or spare[0]
         self.grpc_port = grpc_port or spare[1]
         self.metrics_port = metrics_port or spare[2]
+        self.http_url = f"{LOOPBACK}:{self.http_port}"
+        self.grpc_url = f"{LOOPBACK}:{self.grpc_port}"
+        self.metrics_url = f"http://{LOOPBACK}:{self.metrics_port}/metrics"  # for Prometheus
         self._config_name = config_name
         self._stub_network = stub_network
         self._verbose = verbose
@@ -81,31 +83,11 @@ class TritonServer:
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._log_reader = threading.Thread(target=self._read_log, daemon=True)
 
-    @property
-    def http_url(self) -> str:
-        """HOST:PORT of the HTTP endpoint."""
-        return f"{LOOPBACK}:{self.http_port}"
-
-    @property
-    def grpc_url(self) -> str:
-        """HOST:PORT of the gRPC endpoint."""
-        return f"{LOOPBACK}:{self.grpc_port}"
-
-    @property
-    def metrics_url(self) -> str:
-        """The address Prometheus reads."""
-        return f"http://{LOOPBACK}:{self.metrics_port}/metrics"
-
     def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is KeyboardInterrupt:
             self.kill()
         else:

@@ -13,16 +13,15 @@ from pem_server.stub_network import Cost
 def serve(
     repository: Path,
     *,
-    http_port: int,
-    grpc_port: int,
-    metrics_port: int,
     config_name: str | None = None,
     stub_network: Cost | None = None,
     verbose: bool = False,
+    **ports: int,
 ) -> int:
     """Serve until Ctrl-C, SIGTERM or SIGHUP (0), or until the server fails (1).
 
     `stub_network` replaces the network by a stub of that cost; config_name must be None then.
+    `ports`: http_port, grpc_port and metrics_port of `TritonServer`.
     """
     reporter = Reporter(log)
     if problems := repository_check.repository_problems(
@@ -33,13 +32,11 @@ def serve(
     try:
         server = TritonServer(
             repository,
-            http_port=http_port,
-            grpc_port=grpc_port,
-            metrics_port=metrics_port,
             config_name=config_name,
             stub_network=stub_network,
             verbose=verbose,
             on_log=log if verbose else reporter,
+            **ports,
         )
         with server:
             _serve_until_interrupted(server, reporter, stub_network)

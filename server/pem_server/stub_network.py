@@ -33,10 +33,6 @@ class Cost(NamedTuple):
     def __str__(self) -> str:
         return f"{self.fixed_ms:g} ms a batch and {self.per_image_ms:g} ms an image"
 
-    def images_per_second(self, batch: int) -> float:
-        """The most that the step can answer, in batches of this size."""
-        return batch * 1000 / (self.fixed_ms + batch * self.per_image_ms)
-
 
 def parse_cost(text: str) -> Cost:
     """The cost written FIXED:PER_IMAGE in milliseconds, as in 20:5; ValueError otherwise."""

@@ -3,35 +3,26 @@
 import argparse
 import json
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
-from pem_bench import cli, end_to_end, run_all
-from pem_bench.bench_report import write_json
-
-MACHINE = {"processor": "P", "cores": 2, "memory_gib": 4.0, "gpus": [], "packages": {"n": "1"}}
+from pem_bench import cli, end_to_end, memory, run_all
+from pem_bench.bench_report import publish
 
 
 @pytest.mark.parametrize("arguments", [[], ["--quick"], ["all"], ["everything"]])
-def test_without_a_command_everything_is_measured(
-    monkeypatch: pytest.MonkeyPatch, arguments: list[str]
-) -> None:
-    seen: list[argparse.Namespace] = []
-    monkeypatch.setattr(run_all, "run", seen.append)
+def test_no_command_measures_all(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    run = Mock()
+    monkeypatch.setattr(run_all, "run", run)
     assert cli.main(arguments) == 0
-    assert [options.quick for options in seen] == ["--quick" in arguments]
+    assert run.call_args.args[0].quick == ("--quick" in arguments)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code"), [(["--help"], 0), (["nothing"], 2)], ids=["help", "unknown"]
-)
-def test_the_commands_are_listed(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int
-) -> None:
-    assert cli.main(arguments) == code
-    output = capsys.readouterr()
-    assert all(f"./run bench {command}" in output.out + output.err for command in cli.COMMANDS)
+def test_an_unknown_command_gets_the_list_of_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["nothing"]) == 2
+    text = capsys.readouterr().err
+    assert all(f"./run bench {command}" in text for command in cli.COMMANDS)
 
 
 @pytest.mark.parametrize("old", cli.OLD_COMMANDS)
@@ -39,12 +30,11 @@ def test_a_command_of_0_1_still_runs_with_a_warning(
     old: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new = cli.OLD_COMMANDS[old]
-    module = cli.import_module(cli.COMMANDS[new[0]][0])
-    seen: list[argparse.Namespace] = []
-    monkeypatch.setattr(module, "run", seen.append)
+    run = Mock()
+    monkeypatch.setattr(cli.import_module(cli.COMMANDS[new[0]][0]), "run", run)
     image = [] if new == [cli.ALL] else ["--picture", "a.jpg"]
     assert cli.main([old, *image]) == 0
-    assert image == [] or seen[0].image == Path("a.jpg")
+    assert image == [] or run.call_args.args[0].image == Path("a.jpg")
     assert f"bench {' '.join(new)}" in capsys.readouterr().err
 
 
@@ -52,36 +42,25 @@ def test_all_runs_each_part_and_gathers_the_results(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def good(options: argparse.Namespace) -> None:
-        print("the numbers")
-        print(write_json(options.output / "end-to-end.json", {"rows": [], "systems": {}}))
-        (options.output / "end-to-end.png").write_bytes(b"plot")
-        print(options.output / "end-to-end.png")
+        publish(options.output, "end-to-end", {"rows": [], "systems": {}}, "the numbers")
 
-    def bad(options: argparse.Namespace) -> None:
-        raise cli.BenchError("no server here")
-
-    modules = {"pem_bench.end_to_end": good, "pem_bench.memory": bad}
-    monkeypatch.setattr(run_all, "NORMAL", {"end-to-end": [], "memory": []})
-    monkeypatch.setattr(
-        run_all,
-        "import_module",
-        lambda name: SimpleNamespace(
-            run=modules[name], add_arguments=end_to_end.add_common_arguments, __doc__=""
-        ),
-    )
+    monkeypatch.setattr(end_to_end, "run", good)
+    monkeypatch.setattr(memory, "run", Mock(side_effect=cli.BenchError("no server here")))
     (tmp_path / "memory.json").write_text("{}")  # of another run
-    assert cli.main(["--output", str(tmp_path)]) == 0
+    skipped = ["--skip", "engine", "steps", "share"]
+    assert cli.main(["--output", str(tmp_path), *skipped]) == 0
     report = (tmp_path / "report.md").read_text()
     assert "```\nthe numbers\n```" in report
-    assert "![end-to-end.png](end-to-end.png)" in report
     assert report.index("no server here") < report.index("## Where we lose")
     content = json.loads((tmp_path / "report.json").read_text())
     assert set(content) == {"machine", "end-to-end", "losses"}
-    assert "Where we lose" in capsys.readouterr().out
+    output = capsys.readouterr()
+    assert "Where we lose" in output.out
+    assert "bench share is now bench overhead" in output.err
 
 
 @pytest.mark.parametrize("settings", [run_all.NORMAL, run_all.QUICK])
-def test_the_settings_of_every_part_are_its_options(settings: dict[str, list[str]]) -> None:
+def test_every_part_accepts_its_options(settings: dict[str, list[str]]) -> None:
     for command, arguments in settings.items():
         module = cli.import_module(cli.COMMANDS[command][0])
         cli.parser_of(command, module).parse_args(arguments)
@@ -90,19 +69,23 @@ def test_the_settings_of_every_part_are_its_options(settings: dict[str, list[str
 @pytest.mark.parametrize(
     ("arguments", "token"),
     [
-        (["end-to-end", "--rounds", "0"], "rounds"),
-        (["overhead", "--turn-seconds", "0"], "seconds"),
-        (["memory", "--requests", "3"], "--requests"),
-        (["steps", "--in-flight", "0"], "requests"),
-        (["steps", "--image", "absent.jpg"], "absent.jpg"),
-        (["end-to-end", "--image", "absent.jpg"], "absent.jpg"),
+        ("engine --rounds 0", "rounds"),
+        ("engine --only npu", "npu"),
+        (f"engine --graph {__file__}", "ONNX"),
+        ("engine --image absent.jpg", "absent.jpg"),
+        ("end-to-end --rounds 0", "rounds"),
+        ("overhead --turn-seconds 0", "seconds"),
+        ("memory --requests 3", "--requests"),
+        ("steps --in-flight 0", "requests"),
+        ("steps --image absent.jpg", "absent.jpg"),
     ],
 )
-def test_a_user_error_is_one_line(
-    arguments: list[str], token: str, capsys: pytest.CaptureFixture[str]
+def test_a_user_error_is_one_line_and_writes_nothing(
+    arguments: str, token: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(arguments) == 1
+    assert cli.main([*arguments.split(), "--output", str(tmp_path / "out")]) == 1
+    assert not (tmp_path / "out").exists()
     output = capsys.readouterr()
     assert (output.out, output.err.count("\n")) == ("", 1)
-    assert output.err.startswith(f"bench {arguments[0]}: ")
+    assert output.err.startswith(f"bench {arguments.split()[0]}: ")
     assert token in output.err

@@ -68,9 +68,5 @@ def transport(street: Detections, png: Callable[[Any], bytes]) -> FakeTransport:
     """A server that returns the street for every image."""
     class_map = np.zeros((40, 60), np.uint8)
     class_map[:20], class_map[20:, :30] = 3, 7
-    return FakeTransport(
-        {
-            "detections": np.array([[street.to_json().encode()]], dtype=object),
-            "segmentation": np.array([[png(class_map)]], dtype=object),
-        }
-    )
+    answers = {"detections": street.to_json().encode(), "segmentation": png(class_map)}
+    return FakeTransport({name: np.array([[value]], object) for name, value in answers.items()})

@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from pem_client import AsyncClient, Client, Detections, PemError
+from pem_client import AsyncClient, Client, PemError
 
 
 class AsyncFake:
@@ -26,19 +26,11 @@ class AsyncFake:
         self.blocking.close()
 
 
-def test_infer_sends_the_image_and_the_threshold_and_returns_detections(transport, street):
-    with Client(transport=transport) as client:
-        assert client.infer(b"jpeg") == street
-    (request,) = transport.requests
-    assert request["model"] == "fai-pem-m-ade"
-    assert request["outputs"] == ["detections"]
-    assert request["image"].item() == b"jpeg"
-    assert request["threshold"].item() == 0.5
-
-
-def test_segment_requests_only_the_class_map(transport):
+def test_segment_requests_only_the_class_map_and_leaving_the_context_closes(transport):
     with Client(transport=transport) as client:
         class_map = client.segment(b"jpeg", threshold=0.25)
+        assert not transport.closed
+    assert transport.closed
     assert transport.requests[0]["outputs"] == ["segmentation"]
     assert transport.requests[0]["threshold"].item() == 0.25
     assert (class_map.shape, class_map.dtype) == ((40, 60), np.uint8)
@@ -51,27 +43,14 @@ def test_the_model_cards_snippet_works_with_another_first_line(
     monkeypatch.setattr("pem_client._client.open_transport", lambda *_: transport)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "image.jpg").write_bytes(b"jpeg")
-
+    transport.models = ("another",)
     focoos = Client("127.0.0.1:8001")
-    model = focoos.get_remote_model("fai-pem-m-ade")
+    model = focoos.get_remote_model("another")
     predictions = model.infer("./image.jpg", threshold=0.5)
     print(predictions)
-
     assert capsys.readouterr().out == f"{street}\n"
-
-
-def test_a_remote_model_is_requested_by_its_name(transport):
-    transport.models = ("fai-pem-m-ade", "another")
-    with Client(transport=transport) as client:
-        client.get_remote_model("another").infer(b"jpeg")
-        client.infer(b"jpeg")
+    focoos.infer(b"jpeg")
     assert [request["model"] for request in transport.requests] == ["another", "fai-pem-m-ade"]
-
-
-def test_leaving_the_context_closes_the_connection(transport):
-    with Client(transport=transport):
-        assert not transport.closed
-    assert transport.closed
 
 
 @pytest.mark.parametrize("make", [Client, AsyncClient])
@@ -86,13 +65,12 @@ def test_async_calls_give_the_same_results_and_run_at_the_same_time(transport, s
     path.write_bytes(b"jpeg")
     fake = AsyncFake(transport)
 
-    async def ask():
+    async def infer():
         async with AsyncClient(transport=fake) as client:
-            return await asyncio.gather(
-                client.infer(path), client.infer(b"jpeg", 0.25), client.segment(b"jpeg")
-            )
+            first, second = client.infer(path), client.infer(b"jpeg", 0.25)
+            return await asyncio.gather(first, second, client.segment(b"jpeg"))
 
-    first, second, class_map = asyncio.run(ask())
+    first, second, class_map = asyncio.run(infer())
     assert first == second == street
     assert class_map[39, 0] == 7
     assert fake.most_running == 3
@@ -101,15 +79,8 @@ def test_async_calls_give_the_same_results_and_run_at_the_same_time(transport, s
     assert transport.closed
 
 
-def test_an_async_client_must_be_opened():
+def test_an_async_client_must_be_opened_and_refuses_http():
     with pytest.raises(PemError, match="async with AsyncClient"):
         asyncio.run(AsyncClient("grpc://127.0.0.1:1").infer(b"jpeg"))
-
-
-def test_an_async_client_refuses_http():
-    async def infer() -> Detections:
-        async with AsyncClient("http://127.0.0.1:8000") as client:
-            return await client.infer(b"jpeg")
-
     with pytest.raises(PemError, match="grpc://"):
-        asyncio.run(infer())
+        asyncio.run(AsyncClient("http://127.0.0.1:8000").__aenter__())

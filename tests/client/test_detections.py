@@ -14,31 +14,25 @@ def test_detections_from_json_equal_those_that_wrote_it(street):
     again = Detections.from_json(street.to_json())
     assert again == street
     assert [item.bbox for item in again] == [(0, 0, 60, 20), (0, 20, 30, 40)]
+    assert (len(again), again[-1].label) == (2, "road, route")
     assert again.latency == {"preprocess": 0.004, "inference": 0.031, "postprocess": 0.0035}
+    _ = street[0].mask
+    assert pickle.loads(pickle.dumps(street)) == street
 
 
 def test_json_of_the_server_comes_back_unchanged(street):
     mask = base64.b64encode(street[0].mask_png).decode()
-    wire = {
-        "detections": [
-            {"bbox": [0, 0, 60, 20.5], "conf": 0.1 + 0.2, "cls_id": 2, "label": "é", "mask": mask}
-        ],
-        "latency": {"inference": 1e-7},
-    }
-    assert json.loads(Detections.from_json(json.dumps(wire).encode()).to_json()) == wire
+    text = wire(bbox=[0, 0, 60, 20.5], conf=0.1 + 0.2, label="é", mask=mask)
+    assert json.loads(Detections.from_json(text.encode()).to_json()) == json.loads(text)
 
 
 def test_an_empty_result_is_a_result():
-    nothing = Detections.from_json('{"detections": [], "latency": {}}')
-    assert len(nothing) == 0
-    assert json.loads(nothing.to_json()) == {"detections": [], "latency": {}}
+    nothing = Detections.from_json('{"detections": [], "latency": {"inference": 0.02}}')
+    assert json.loads(nothing.to_json()) == {"detections": [], "latency": {"inference": 0.02}}
     assert repr(nothing) == "<Detections: none>"
-
-
-def test_detections_are_a_sequence(street):
-    assert len(street) == 2
-    assert [item.cls_id for item in street] == [2, 6]
-    assert street[-1].label == "road, route"
+    sentence, latency = format_table(nothing).splitlines()
+    assert latency == "inference 20.0 ms"
+    assert format_table(Detections((), {})) == sentence
 
 
 def test_a_mask_is_a_boolean_array_of_the_whole_image(street):
@@ -49,10 +43,13 @@ def test_a_mask_is_a_boolean_array_of_the_whole_image(street):
         mask[0, 0] = True
 
 
-def test_an_eight_bit_mask_reads_as_a_one_bit_mask(png):
+def test_an_eight_bit_mask_reads_as_a_one_bit_mask_and_colors_are_refused(png):
     values = np.array([[0, 1], [255, 0]], np.uint8)
     mask = Detection((0, 0, 2, 2), 0.5, 0, "wall", png(values)).mask
     assert mask.tolist() == [[False, True], [True, False]]
+    colors = Detection((0, 0, 1, 1), 0.5, 0, "wall", png(np.zeros((2, 2, 3), np.uint8)))
+    with pytest.raises(ImageError, match="one-channel"):
+        _ = colors.mask
 
 
 def test_a_mask_is_decoded_once_and_at_first_use(street):
@@ -63,41 +60,22 @@ def test_a_mask_is_decoded_once_and_at_first_use(street):
         _ = found.mask
 
 
-def test_a_mask_of_several_channels_is_refused(png):
-    found = Detection((0, 0, 1, 1), 0.5, 0, "wall", png(np.zeros((2, 2, 3), np.uint8)))
-    with pytest.raises(ImageError, match="one-channel"):
-        _ = found.mask
-
-
-def test_printing_detections_shows_a_table_and_no_mask(street):
-    assert repr(street) == "<Detections: sky 0.93, road 0.75>"
-    assert len(str(street)) < 300
-    assert "mask" not in repr(street[0])
-
-
-def test_detections_can_be_pickled_after_a_mask_was_read(street):
-    _ = street[0].mask
-    assert pickle.loads(pickle.dumps(street)) == street
-
-
-@pytest.mark.parametrize("field", ["detections", "latency"])
-def test_detections_do_not_change(street, field):
+def test_detections_do_not_change_and_hold_only_detections(street):
     with pytest.raises(AttributeError):
-        setattr(street, field, ())
+        street.latency = {}
+    with pytest.raises(ValueError, match="detections"):
+        Detections(("sky",), {})
 
 
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        ({"bbox": ()}, "bbox"),
         ({"bbox": (0, 0, 1)}, "bbox"),
         ({"bbox": (0, 0, 1, float("nan"))}, "bbox"),
         ({"bbox": (0, 0, 1, "2")}, "bbox"),
         ({"bbox": (5, 0, 1, 1)}, "x1 <= x2"),
         ({"conf": 1.5}, "conf must be"),
-        ({"conf": float("nan")}, "conf must be"),
         ({"conf": None}, "conf must be"),
-        ({"cls_id": -1}, "cls_id"),
         ({"cls_id": 2.5}, "cls_id"),
         ({"label": 3}, "label"),
         ({"mask_png": "text"}, "mask_png"),
@@ -110,23 +88,22 @@ def test_a_wrong_field_is_refused_by_its_name(change, part):
         Detection(**right | change)
 
 
+def wire(**fields):
+    found = {"bbox": [0, 0, 1, 1], "conf": 1, "cls_id": 0, "label": "a", **fields}
+    return json.dumps({"detections": [found], "latency": {}})
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [
         ("", "Expecting value"),
-        ("[]", "JSON"),
         ("null", "JSON"),
         ("{}", "'detections'"),
         ('{"detections": []}', "'latency'"),
-        ('{"detections": {}, "latency": []}', "JSON"),
         ('{"detections": [], "latency": {"inference": "fast"}}', "latency"),
-        ('{"detections": [{"bbox": [0, 0, 1, 1]}], "latency": {}}', "'mask'"),
+        (wire(), "'mask'"),
         ('{"detections": [3], "latency": {}}', "JSON"),
-        (
-            '{"detections": [{"bbox": [0, 0, 1, 1], "conf": 1, "cls_id": 0, "label": "a",'
-            ' "mask": "?"}], "latency": {}}',
-            "base64",
-        ),
+        (wire(mask="?"), "base64"),
         (b"\xff\xfe\xfd", "JSON"),
     ],
 )
@@ -135,12 +112,9 @@ def test_text_that_is_not_the_json_is_refused(text, part):
         Detections.from_json(text)
 
 
-def test_detections_hold_only_detections():
-    with pytest.raises(ValueError, match="detections"):
-        Detections(("sky",), {})
-
-
 def test_the_table_has_a_line_for_each_segment_and_one_for_the_latency(street):
+    assert repr(street) == "<Detections: sky 0.93, road 0.75>"
+    assert "mask" not in repr(street[0])
     assert str(street) == format_table(street)
     assert format_table(street).splitlines() == [
         "label  score  box (x1 y1 x2 y2)    share",
@@ -148,9 +122,3 @@ def test_the_table_has_a_line_for_each_segment_and_one_for_the_latency(street):
         "road   0.750     0   20   30   40  25.0%",
         "preprocess 4.0 ms, inference 31.0 ms, postprocess 3.5 ms",
     ]
-
-
-def test_the_table_of_nothing_is_a_sentence_and_the_latency():
-    sentence, latency = format_table(Detections((), {"inference": 0.02})).splitlines()
-    assert latency == "inference 20.0 ms"
-    assert format_table(Detections((), {})) == sentence

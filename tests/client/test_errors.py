@@ -1,22 +1,10 @@
 """The error tree: every failure of a transport becomes one of ours."""
 
-import inspect
-
 import grpc
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from pem_client import (
-    DeadlineExceeded,
-    ImageError,
-    InvalidRequest,
-    Overloaded,
-    PemError,
-    ServerError,
-    ServerUnavailable,
-    UrlError,
-    _errors,
-)
+from pem_client import ImageError, Overloaded, PemError, ServerUnavailable, UrlError, _errors
 
 URL = "grpc://here:1"
 
@@ -34,36 +22,21 @@ def test_every_grpc_status_has_its_error():
     assert {status for status in _errors.KIND_OF_STATUS if not status.isdecimal()} == failures
 
 
-@pytest.mark.parametrize("code", sorted(set(grpc.StatusCode) - {grpc.StatusCode.OK}, key=str))
-def test_every_grpc_status_keeps_the_servers_reason(code):
-    error = translate(refusal(str(code), "disk full"))
-    assert type(error) is _errors.KIND_OF_STATUS[code.name]
-    assert "disk full" in str(error) or type(error) is DeadlineExceeded
-
-
 @pytest.mark.parametrize(
-    ("status", "kind"),
+    ("kind", "statuses"),
     [
-        ("StatusCode.INVALID_ARGUMENT", InvalidRequest),
-        ("StatusCode.NOT_FOUND", ServerUnavailable),
-        ("StatusCode.UNAVAILABLE", ServerUnavailable),
-        ("StatusCode.DEADLINE_EXCEEDED", DeadlineExceeded),
-        ("StatusCode.RESOURCE_EXHAUSTED", Overloaded),
-        ("StatusCode.INTERNAL", ServerError),
-        ("400", InvalidRequest),
-        ("404", ServerUnavailable),
-        ("413", InvalidRequest),
-        ("429", Overloaded),
-        ("500", ServerError),
-        ("502", ServerUnavailable),
-        ("503", ServerUnavailable),
-        ("504", DeadlineExceeded),
-        ("418", ServerError),
-        (None, ServerError),
+        ("InvalidRequest", "StatusCode.INVALID_ARGUMENT 400 413"),
+        ("ServerUnavailable", "StatusCode.NOT_FOUND StatusCode.UNAVAILABLE 404 502 503"),
+        ("DeadlineExceeded", "StatusCode.DEADLINE_EXCEEDED 504"),
+        ("Overloaded", "StatusCode.RESOURCE_EXHAUSTED 429"),
+        ("ServerError", "StatusCode.INTERNAL 500 418"),
     ],
 )
-def test_a_status_decides_the_error(status, kind):
-    assert type(translate(refusal(status, "no"))) is kind
+def test_a_status_decides_the_error(kind, statuses):
+    for status in statuses.split():
+        error = translate(refusal(status, "disk full"))
+        assert type(error).__name__ == kind, status
+        assert "disk full" in str(error) or kind == "DeadlineExceeded"
 
 
 @pytest.mark.parametrize("status", ["StatusCode.UNAVAILABLE", "503"])
@@ -77,87 +50,57 @@ def test_a_full_queue_is_an_overload_and_not_an_absence(status, reason):
     assert f"({reason.rpartition('] ')[2]})" in str(error)
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        "image must be an image",
-        "in ensemble 'fai-pem-m-ade', image must be an image",
-        "in ensemble 'fai-pem-m-ade', [request id: 7] image must be an image",
-        "[request id: <id_unknown>] in ensemble 'a', in ensemble 'b', image must be an image",
-    ],
-)
-def test_the_servers_message_is_shown_without_tritons_prefixes(message):
-    error = translate(refusal("StatusCode.INVALID_ARGUMENT", message))
-    assert str(error) == "image must be an image"
-
-
-def test_the_traceback_of_a_failed_step_is_left_out():
+def test_the_servers_message_is_shown_without_tritons_prefixes_and_traceback():
+    for prefix in ("in ensemble 'a', [request id: 7] ", "[request id: <x>] in ensemble 'a', ", ""):
+        bad_image = f"{prefix}image must be an image"
+        error = translate(refusal("StatusCode.INVALID_ARGUMENT", bad_image))
+        assert str(error) == "image must be an image"
     message = "message: KeyError: 'boom'\n\nAt:\n  /models/post/1/model.py(15): execute\n"
     error = translate(refusal("StatusCode.INTERNAL", message))
     assert str(error).endswith(": message: KeyError: 'boom'")
 
 
+REFUSED = "failed to connect to all addresses; last error: ipv4:127.0.0.1:1: Connection refused"
+UNRESOLVED = "errors resolving here:1: [field:hostname lookup error:here:1: Domain name not found]"
+PAGE = "an exception occurred in the client while decoding the response: <html>"
+
+
 @pytest.mark.parametrize(
-    ("details", "cause"),
+    ("error", "cause"),
     [
-        (
-            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: "
-            "Failed to connect to remote host: Connection refused",
-            "Connection refused",
-        ),
-        (
-            "errors resolving here:1: [field:hostname lookup error:address lookup failed for "
-            "here:1: Domain name not found]",
-            "Domain name not found",
-        ),
+        (refusal("StatusCode.UNAVAILABLE", REFUSED), "Connection refused"),
+        (refusal("StatusCode.UNAVAILABLE", UNRESOLVED), "Domain name not found"),
+        (refusal("503", PAGE, details="<html>"), "HTTP status 503"),  # the page of a proxy
     ],
 )
-def test_grpcs_search_for_an_address_is_shown_by_its_last_cause(details, cause):
-    error = translate(refusal("StatusCode.UNAVAILABLE", details))
-    assert type(error) is ServerUnavailable
-    assert f"{URL} ({cause})" in str(error)
-
-
-def test_the_page_of_a_proxy_is_shown_by_its_status():
-    page = "an exception occurred in the client while decoding the response: <html>"
-    error = translate(refusal("503", page, details="<html>"))
-    assert f"{URL} (HTTP status 503)" in str(error)
+def test_an_absent_server_is_shown_by_its_last_cause(error, cause):
+    translated = translate(error)
+    assert type(translated) is ServerUnavailable
+    assert f"{URL} ({cause})" in str(translated)
 
 
 class HungUp(Exception):
-    """Stands for an HTTP library's own exception."""
+    """As an HTTP library's own exception."""
 
 
 @pytest.mark.parametrize(
     ("error", "kind", "part"),
     [
-        (TimeoutError(), DeadlineExceeded, "2.5 s"),
-        (ConnectionRefusedError(111, "Connection refused"), ServerUnavailable, "refused"),
-        (BrokenPipeError(32, "Broken pipe"), ServerUnavailable, "Broken pipe"),
-        (OSError(), ServerUnavailable, "OSError"),
-        (HungUp(), ServerUnavailable, "HungUp"),
-        (ValueError("no JSON"), ServerError, "ValueError: no JSON"),
-        (Exception(), ServerError, "Exception"),
+        (TimeoutError(), "DeadlineExceeded", "2.5 s"),
+        (BrokenPipeError(32, "Broken pipe"), "ServerUnavailable", "Broken pipe"),
+        (OSError(), "ServerUnavailable", "OSError"),
+        (HungUp(), "ServerUnavailable", "HungUp"),
+        (ValueError("no JSON"), "ServerError", "ValueError: no JSON"),
+        (refusal(None, "no status"), "ServerError", "no status"),
     ],
 )
 def test_other_exceptions_become_errors_too(error, kind, part):
     translated = translate(error, broken=HungUp)
-    assert type(translated) is kind
+    assert type(translated).__name__ == kind
     assert part in str(translated)
 
 
-def test_our_own_error_stays_itself():
+def test_our_own_error_stays_itself_and_the_callers_are_value_errors():
     closed = PemError("closed")
     assert translate(closed) is closed
-
-
-def test_the_drawing_in_the_docstring_shows_every_error():
-    errors = {
-        name
-        for name, kind in vars(_errors).items()
-        if inspect.isclass(kind) and issubclass(kind, PemError)
-    }
-    drawn = {word for word in _errors.__doc__.split("`")[0].split() if word in errors}
-    assert drawn == errors
-    assert issubclass(ImageError, ValueError)
-    assert issubclass(UrlError, ValueError)
+    assert all(issubclass(kind, ValueError) for kind in (ImageError, UrlError))

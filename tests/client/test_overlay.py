@@ -17,6 +17,11 @@ def mixed(gray, cls_id):
     return [gray // 2 + channel // 2 for channel in class_colour(cls_id)]
 
 
+def named(drawn, cls_id):
+    """(rows, columns) of the pixels in the full color of a class, which only its name has."""
+    return np.nonzero((drawn == class_colour(cls_id)).all(axis=2))
+
+
 @pytest.fixture
 def segment(png):
     """Make a detection of a rectangle."""
@@ -29,11 +34,9 @@ def segment(png):
     return make
 
 
-def test_nothing_found_leaves_the_image_as_it_is():
-    assert (overlay([]) == 100).all()
-
-
 def test_a_segment_is_tinted_with_its_class_color_and_the_rest_is_not(segment):
+    for nothing in ([], [segment(5, 5, 5, 5)]):
+        assert (overlay(nothing) == 100).all()
     drawn = overlay([segment(0, 0, WIDTH // 2, HEIGHT, cls_id=12)])
     assert drawn[10, 10].tolist() == mixed(100, 12)
     assert drawn[10, WIDTH - 10].tolist() == [100, 100, 100]
@@ -47,42 +50,33 @@ def test_the_best_score_lies_on_top_whatever_the_order(segment):
 
 @pytest.mark.parametrize("gray", [0, 255])
 def test_an_outline_shows_on_black_and_on_white(segment, gray):
-    pale = segment(100, 100, 200, 200, cls_id=1)
-    left_to_right = overlay([pale], gray)[195, 95:105].tolist()
+    row = overlay([segment(100, 100, 200, 200, cls_id=1)], gray)[195, 95:105].tolist()
     light, dark = [gray // 2 + 127] * 3, [channel // 2 for channel in mixed(gray, 1)]
-    assert left_to_right == [[gray] * 3] * 4 + [light, dark] + [mixed(gray, 1)] * 4
+    assert row == [[gray] * 3] * 4 + [light, dark] + [mixed(gray, 1)] * 4
 
 
 def test_segments_of_one_class_are_separated_by_an_outline(segment):
     halves = [segment(0, 0, 160, 240), segment(160, 0, 320, 240, conf=0.8)]
     row = overlay(halves)[5, 155:165].tolist()
     tint = mixed(100, 0)
-    light, dark = [channel // 2 + 127 for channel in tint], [channel // 2 for channel in tint]
+    light, dark = [c // 2 + 127 for c in tint], [c // 2 for c in tint]
     assert row == [tint] * 4 + [light, dark] + [tint] * 4
 
 
-def test_a_name_stands_in_the_middle_of_its_segment_on_its_full_color(segment):
-    drawn = overlay([segment(0, 0, 150, HEIGHT, cls_id=7, label="bed")])
-    full = (drawn == class_colour(7)).all(axis=2)
-    rows, columns = np.nonzero(full)
-    assert abs(columns.mean() - 75) < 8
-    assert abs(rows.mean() - HEIGHT / 2) < 8
-    assert not full[:, 150:].any()
+def test_a_name_is_in_the_middle_of_its_segment_on_its_full_color(segment):
+    rows, columns = named(overlay([segment(0, 0, 150, HEIGHT, cls_id=7, label="bed")]), 7)
+    assert (columns.mean(), rows.mean()) == pytest.approx((75, HEIGHT / 2), abs=8)
+    assert columns.max() < 150
 
 
-def test_the_name_of_a_bent_segment_stands_in_the_middle_of_an_arm(png):
+def test_the_name_of_a_bent_segment_is_in_the_middle_of_an_arm(png):
     mask = np.zeros((HEIGHT, WIDTH), bool)  # an L, whose center of mass is outside of it
     mask[:, :80] = True
     mask[180:, :] = True
     drawn = overlay([Detection((0, 0, WIDTH, HEIGHT), 0.9, 7, "bed", png(mask))])
-    rows, columns = np.nonzero((drawn == class_colour(7)).all(axis=2))
+    rows, columns = named(drawn, 7)
     x, y = round(columns.mean()), round(rows.mean())
     assert mask[y - 25 : y + 25, x - 25 : x + 25].all()
-
-
-def named(drawn, cls_id):
-    """(rows, columns) of the pixels in the full color of a class, which only its name has."""
-    return np.nonzero((drawn == class_colour(cls_id)).all(axis=2))
 
 
 def test_names_cover_neither_each_other_nor_other_segments(segment):
@@ -93,8 +87,8 @@ def test_names_cover_neither_each_other_nor_other_segments(segment):
     assert 5 in seen
     assert 2 <= len(seen) < 12
     for k in seen:
-        assert named(drawn, k)[0].size == named(overlay([planks[k]]), k)[0].size
         rows = named(drawn, k)[0]
+        assert rows.size == named(overlay([planks[k]]), k)[0].size
         assert rows.min() < 94 + 4 * k
         assert rows.max() >= 90 + 4 * k
 
@@ -106,11 +100,19 @@ def test_tiny_and_narrow_images_can_be_drawn_on(segment, shape):
     assert image.size == (shape[1], shape[0])
 
 
-def test_a_mask_without_a_pixel_draws_nothing(segment):
-    assert (overlay([segment(5, 5, 5, 5)]) == 100).all()
-
-
 def test_an_image_of_another_size_is_refused_with_both_sizes(segment):
     found = Detections((segment(0, 0, 5, 5, shape=(10, 20)),), {})
     with pytest.raises(ImageError, match=r"\(20, 10\).*\(10, 20\)"):
         found.overlay(np.zeros((20, 10, 3), np.uint8))
+
+
+COLORS = np.array([class_colour(cls_id) for cls_id in range(150)])
+
+
+def test_every_class_has_its_own_color_for_ever_and_neighbors_differ_clearly():
+    assert all(type(channel) is int for channel in class_colour(0))
+    assert COLORS[[0, 2, 149]].tolist() == [[252, 119, 70], [132, 137, 228], [48, 108, 89]]
+    distances = np.linalg.norm(COLORS[:, None] - COLORS, axis=2)
+    assert distances[~np.eye(len(COLORS), dtype=bool)].min() > 22
+    assert all(distances.diagonal(step).min() > 100 for step in (1, 2, 3))
+    assert np.ptp(COLORS, axis=1).min() > 50  # none is gray

@@ -23,26 +23,18 @@ import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
-from pem_client import (
-    AsyncClient,
-    Client,
-    DeadlineExceeded,
-    Detections,
-    InvalidRequest,
-    Overloaded,
-    PemError,
-    ServerError,
-    ServerUnavailable,
-)
+import pem_client
+from pem_client import AsyncClient, Client, DeadlineExceeded, Detections
 
 HTTP_STATUS = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "INTERNAL": 500, "UNAVAILABLE": 503}
 
 
 @dataclass
 class Behavior:
-    """What the server does, and the requests it got."""
+    """Where the server is, what it does, and the requests it got."""
 
     answer: bytes
+    url: str = ""
     refuse: tuple[str, str] | None = None  # gRPC status, message
     held: threading.Event | None = None  # answers once this is set
     raw_body: bytes | None = None  # HTTP only: the whole response
@@ -50,11 +42,14 @@ class Behavior:
     requests: list[dict[str, Any]] = field(default_factory=list)
     requested: threading.Event = field(default_factory=threading.Event)
 
-    def take(self, name: str, raw: bytes, into: dict[str, Any]) -> None:
-        if name == "image":
-            into[name] = deserialize_bytes_tensor(raw)[0]
-        else:
-            into[name] = np.frombuffer(raw, np.float32)[0]
+    def receive(self, tensors: dict[str, bytes], **received: Any) -> None:
+        """Keep a request, and wait while the server is held."""
+        received["image"] = deserialize_bytes_tensor(tensors["image"])[0]
+        received["threshold"] = np.frombuffer(tensors["threshold"], np.float32)[0]
+        self.requests.append(received)
+        self.requested.set()
+        if self.held:
+            self.held.wait()
 
 
 class GrpcHandler(service_pb2_grpc.GRPCInferenceServiceServicer):
@@ -65,23 +60,17 @@ class GrpcHandler(service_pb2_grpc.GRPCInferenceServiceServicer):
         return service_pb2.ModelReadyResponse(ready=request.name == "fai-pem-m-ade")
 
     def ModelInfer(self, request: Any, context: Any) -> Any:
-        received = {
-            "model": request.model_name,
-            "timeout": request.parameters["timeout"].int64_param,
-            "outputs": [output.name for output in request.outputs],
-            "remaining_s": context.time_remaining(),
-        }
-        for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True):
-            self.behavior.take(tensor.name, raw, received)
-        self.behavior.requests.append(received)
-        self.behavior.requested.set()
-        if self.behavior.held:
-            self.behavior.held.wait()
+        names = [tensor.name for tensor in request.inputs]
+        tensors = dict(zip(names, request.raw_input_contents, strict=True))
+        outputs = [output.name for output in request.outputs]
+        timeout, remaining = request.parameters["timeout"].int64_param, context.time_remaining()
+        received = {"model": request.model_name, "outputs": outputs, "timeout": timeout}
+        self.behavior.receive(tensors, **received, remaining_s=remaining)
         if self.behavior.refuse:
             status, message = self.behavior.refuse
             context.abort(grpc.StatusCode[status], message)
         response = service_pb2.ModelInferResponse()
-        response.outputs.add(name=received["outputs"][0], datatype="BYTES", shape=[1, 1])
+        response.outputs.add(name=outputs[0], datatype="BYTES", shape=[1, 1])
         response.raw_output_contents.append(serialized(self.behavior.answer))
         return response
 
@@ -102,21 +91,14 @@ class HttpHandler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         start = int(self.headers["Inference-Header-Content-Length"])
         header = json.loads(body[:start])
-        received = {
-            "model": self.path.split("/")[3],
-            "timeout": header["parameters"]["timeout"],
-            "outputs": [output["name"] for output in header["outputs"]],
-        }
+        outputs, tensors = [output["name"] for output in header["outputs"]], {}
         for tensor in header["inputs"]:
             end = start + tensor["parameters"]["binary_data_size"]
-            self.behavior.take(tensor["name"], body[start:end], received)
-            start = end
-        self.behavior.requests.append(received)
-        self.behavior.requested.set()
-        if self.behavior.held:
-            self.behavior.held.wait()
+            tensors[tensor["name"]], start = body[start:end], end
+        model, timeout = self.path.split("/")[3], header["parameters"]["timeout"]
+        self.behavior.receive(tensors, model=model, timeout=timeout, outputs=outputs)
         with suppress(ConnectionError):  # the client has stopped waiting
-            self.answer(received["outputs"][0])
+            self.answer(outputs[0])
 
     def answer(self, output: str) -> None:
         if self.behavior.refuse:
@@ -145,125 +127,105 @@ class HttpHandler(BaseHTTPRequestHandler):
         pass
 
 
-@dataclass
-class Server:
-    url: str
-    behavior: Behavior
-
-
 @pytest.fixture
-def grpc_server(street: Detections) -> Iterator[Server]:
+def grpc_server(street: Detections) -> Iterator[Behavior]:
     behavior = Behavior(street.to_json().encode())
     with ThreadPoolExecutor(4) as pool:
-        # Without the first option two tests could share a port; the second allows large images.
-        options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)]
-        options.append(("grpc.max_send_message_length", -1))
+        # Without the first option two tests could share a port; the others allow large images.
+        sizes = [(f"grpc.max_{direction}_message_length", -1) for direction in ("receive", "send")]
+        options = [("grpc.so_reuseport", 0), *sizes]
         server = grpc.server(pool, options=options)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(GrpcHandler(behavior), server)
-        port = server.add_insecure_port("127.0.0.1:0")
+        behavior.url = f"grpc://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         server.start()
-        yield Server(f"grpc://127.0.0.1:{port}", behavior)
+        yield behavior
         server.stop(grace=None).wait()
 
 
 @pytest.fixture
-def http_server(street: Detections) -> Iterator[Server]:
+def http_server(street: Detections) -> Iterator[Behavior]:
     behavior = Behavior(street.to_json().encode())
     handler = type("Handler", (HttpHandler,), {"behavior": behavior})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
-        yield Server(f"http://127.0.0.1:{server.server_port}", behavior)
+        behavior.url = f"http://127.0.0.1:{server.server_port}"
+        yield behavior
         server.shutdown()
 
 
 @pytest.fixture(params=["grpc", "http"])
-def server(request: pytest.FixtureRequest) -> Server:
-    server: Server = request.getfixturevalue(f"{request.param}_server")
-    return server
+def server(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(f"{request.param}_server")
 
 
 def test_an_image_goes_out_unchanged_and_its_detections_come_back(server, street):
     image = b"bytes of any kind \0\xff\0"
     with Client(server.url, timeout_s=20) as client:
         assert client.infer(image, threshold=0.25) == street
-    (request,) = server.behavior.requests
-    assert request["model"] == "fai-pem-m-ade"
-    assert request["image"] == image
-    assert request["threshold"] == 0.25
-    assert request["outputs"] == ["detections"]
-
-
-def test_the_time_limit_goes_along_in_microseconds(server):
-    with Client(server.url, timeout_s=20) as client:
-        client.infer(b"")
-    assert server.behavior.requests[0]["timeout"] == 20_000_000
-    assert server.behavior.requests[0].get("remaining_s", 20) == pytest.approx(20, abs=5)
+    (request,) = server.requests
+    assert request.pop("remaining_s", 20) == pytest.approx(20, abs=5)
+    sent = {"image": image, "threshold": 0.25, "timeout": 20_000_000}  # microseconds
+    assert request == {"model": "fai-pem-m-ade", "outputs": ["detections"], **sent}
 
 
 def test_requests_and_answers_over_four_megabytes_pass(server):
-    image = bytes(5_000_000)
     long_name = "x" * 5_000_000
-    server.behavior.answer = json.dumps({"detections": [], "latency": {long_name: 1.0}}).encode()
+    server.answer = json.dumps({"detections": [], "latency": {long_name: 1.0}}).encode()
     with Client(server.url) as client:
-        assert list(client.infer(image).latency) == [long_name]
-    assert len(server.behavior.requests[0]["image"]) == 5_000_000
+        assert list(client.infer(bytes(5_000_000)).latency) == [long_name]
+    assert len(server.requests[0]["image"]) == 5_000_000
 
 
 @pytest.mark.parametrize(
     ("status", "message", "kind"),
     [
-        ("INVALID_ARGUMENT", "image must be an image", InvalidRequest),
-        ("NOT_FOUND", "Request for unknown model: 'x' is not found", ServerUnavailable),
-        ("INTERNAL", "it broke", ServerError),
-        ("UNAVAILABLE", "Exceeds maximum queue size", Overloaded),
-        ("UNAVAILABLE", "the answer would take 5.2 s, and at most 5.0 s are allowed", Overloaded),
-        ("UNAVAILABLE", "Server is stopping", ServerUnavailable),
+        ("INVALID_ARGUMENT", "image must be an image", "InvalidRequest"),
+        ("NOT_FOUND", "Request for unknown model: 'x' is not found", "ServerUnavailable"),
+        ("INTERNAL", "it broke", "ServerError"),
+        ("UNAVAILABLE", "Exceeds maximum queue size", "Overloaded"),
+        ("UNAVAILABLE", "the answer would take 5.2 s, and at most 5.0 s are allowed", "Overloaded"),
     ],
 )
 def test_a_refusal_is_its_error_and_the_client_stays_usable(server, status, message, kind, street):
     with Client(server.url) as client:
-        server.behavior.refuse = (status, f"in ensemble 'fai-pem-m-ade', {message}")
-        with pytest.raises(kind, match=message):
+        server.refuse = (status, f"in ensemble 'fai-pem-m-ade', {message}")
+        with pytest.raises(getattr(pem_client, kind), match=message):
             client.infer(b"")
-        server.behavior.refuse = None
+        server.refuse = None
         assert client.infer(b"") == street
 
 
-def test_a_late_response_times_out_and_the_client_stays_usable(server, street):
-    server.behavior.held = threading.Event()
+def test_a_late_response_is_an_error_and_the_client_stays_usable(server, street):
+    server.held = threading.Event()
     with Client(server.url, timeout_s=0.5) as client:
         with pytest.raises(DeadlineExceeded, match=r"0\.5 s"):
             client.infer(b"")
-        server.behavior.held.set()
+        server.held.set()
         assert client.infer(b"") == street
 
 
-def test_a_model_is_checked_before_it_is_used(server, street):
-    with Client(server.url) as client:
-        assert client.get_remote_model("fai-pem-m-ade").infer(b"") == street
-        with pytest.raises(ServerUnavailable, match="'nope'"):
-            client.get_remote_model("nope")
-
-
-def test_a_closed_client_is_an_error_and_so_is_its_remote_model(server):
+def test_a_model_is_checked_before_it_is_used_and_closed_with_its_client(server, street):
     with Client(server.url) as client:
         model = client.get_remote_model("fai-pem-m-ade")
+        assert model.infer(b"") == street
+        with pytest.raises(pem_client.ServerUnavailable, match="'nope'"):
+            client.get_remote_model("nope")
     client.close()
     for closed in (client, model):
-        with pytest.raises(PemError, match="closed"):
+        with pytest.raises(pem_client.PemError, match="closed"):
             closed.infer(b"")
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"outputs": [{"name": "detections"}]}'])
 def test_a_response_that_is_not_tritons_is_the_servers_error(http_server, body):
-    http_server.behavior.raw_body = body
-    with Client(http_server.url) as client, pytest.raises(ServerError):
+    http_server.raw_body = body
+    with Client(http_server.url) as client, pytest.raises(pem_client.ServerError):
         client.infer(b"")
 
 
 def test_an_http_response_that_drips_in_times_out(http_server):
-    http_server.behavior.raw_body, http_server.behavior.drips = b"{" * 40, True
+    http_server.raw_body, http_server.drips = b"{" * 40, True
     with Client(http_server.url, timeout_s=0.5) as client, pytest.raises(DeadlineExceeded):
         client.infer(b"")
 
@@ -271,39 +233,35 @@ def test_an_http_response_that_drips_in_times_out(http_server):
 def test_the_port_of_the_other_protocol_is_unavailable(grpc_server, http_server):
     for scheme, other in (("http", grpc_server), ("grpc", http_server)):
         url = f"{scheme}://{other.url.partition('://')[2]}"
-        with Client(url, timeout_s=20) as client, pytest.raises(ServerUnavailable):
+        with Client(url, timeout_s=20) as client, pytest.raises(pem_client.ServerUnavailable):
             client.infer(b"")
 
 
 def test_ctrl_c_during_a_call_is_quiet(server, tmp_path):
     image = tmp_path / "image.jpg"
     image.write_bytes(b"jpeg")
-    server.behavior.held = threading.Event()
+    server.held = threading.Event()
     command = [sys.executable, "-m", "pem_client", "segment", str(image), "--url", server.url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert server.behavior.requested.wait(timeout=30)
+        assert server.requested.wait(timeout=30)
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=30) == (b"", b"")
-    server.behavior.held.set()
+    server.held.set()
     assert process.returncode == 130
 
 
 def test_async_calls_over_grpc_fail_and_succeed_one_by_one(grpc_server, street):
-    behavior = grpc_server.behavior
-
-    async def infer_all() -> list[Detections | BaseException]:
+    async def infer_all() -> None:
         async with AsyncClient(grpc_server.url, timeout_s=20) as client:
-            found = await asyncio.gather(*(client.infer(b"") for _ in range(3)))
-            behavior.refuse = ("INVALID_ARGUMENT", "image must be an image")
-            refused = await asyncio.gather(client.infer(b""), return_exceptions=True)
-        behavior.held = threading.Event()
+            assert await asyncio.gather(*(client.infer(b"") for _ in range(3))) == [street] * 3
+            grpc_server.refuse = ("INVALID_ARGUMENT", "image must be an image")
+            with pytest.raises(pem_client.InvalidRequest):
+                await client.infer(b"")
+        grpc_server.held = threading.Event()
         async with AsyncClient(grpc_server.url, timeout_s=0.5) as client:
-            late = await asyncio.gather(client.infer(b""), return_exceptions=True)
-        behavior.held.set()
-        return [*found, *refused, *late]
+            with pytest.raises(DeadlineExceeded):
+                await client.infer(b"")
+        grpc_server.held.set()
 
-    *found, refused, late = asyncio.run(infer_all())
-    assert found == [street] * 3
-    assert isinstance(refused, InvalidRequest)
-    assert isinstance(late, DeadlineExceeded)
-    assert behavior.requests[0]["timeout"] == 20_000_000
+    asyncio.run(infer_all())
+    assert grpc_server.requests[0]["timeout"] == 20_000_000

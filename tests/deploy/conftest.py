@@ -1,123 +1,95 @@
-"""Rendered manifests, and the scripts of deploy/ as modules."""
+"""Rendered manifests, the services of docker-compose.yml and the stages of the Dockerfile."""
 
 import functools
-import importlib.util
+import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+import urllib.error
+import urllib.request
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 
+from pem_server.checkout import ROOT
+
 Documents = list[dict[str, Any]]
+DEPLOY = ROOT / "deploy"
+SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 OVERLAYS = ("gke-t4", "eks-t4", "aks-t4", "onprem-t4", "cpu")
 # What an overlay may choose instead, or in addition.
-COMBINATIONS = (
-    ("t4", "hpa"),
-    ("t4", "keda", "headroom"),
-    ("t4", "engine-image", "keda"),
-    ("t4", "scale-to-zero"),
-)
+COMBINATIONS = ("t4+hpa", "t4+keda+headroom", "t4+engine-image+keda", "t4+scale-to-zero")
 
 
-@pytest.fixture(scope="session")
-def deploy(root: Path) -> Path:
-    """The folder of everything here."""
-    return root / "deploy"
+def load(path: str) -> Any:
+    """The one document of a YAML file of deploy/."""
+    return yaml.safe_load((DEPLOY / path).read_text())
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _rules_can_be_imported() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parent))
-        yield
-
-
-@pytest.fixture(scope="session")
-def script(deploy: Path) -> Callable[[str], ModuleType]:
-    """Load a script of deploy/ by its path there."""
-
-    def load(path: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(Path(path).stem, deploy / path)
-        assert spec
-        assert spec.loader
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
-
-
-@pytest.fixture(scope="session")
-def render(deploy: Path) -> Callable[[Path], Documents]:
+def render(folder: Path) -> Documents:
     """Run kustomize on a folder; every call gives documents of its own."""
     if not shutil.which("kubectl"):
         pytest.skip("kubectl, which carries kustomize, is not installed here")
-
-    @functools.cache
-    def text(folder: Path) -> str:
-        command = ["kubectl", "kustomize", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""  # where kustomize says what it is going to drop
-        return done.stdout
-
-    return lambda folder: [document for document in yaml.safe_load_all(text(folder)) if document]
+    return [document for document in yaml.safe_load_all(_rendered(folder)) if document]
 
 
-@pytest.fixture(params=OVERLAYS)
-def overlay(
-    request: pytest.FixtureRequest, deploy: Path, render: Callable[[Path], Documents]
-) -> Documents:
-    """The manifests of each overlay."""
-    return render(deploy / "overlays" / request.param)
+@functools.cache
+def _rendered(folder: Path) -> str:
+    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True)
+    # In standard error, kustomize says what it is going to drop.
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
-@pytest.fixture(params=COMBINATIONS, ids="+".join)
-def combination(
-    request: pytest.FixtureRequest,
-    deploy: Path,
-    tmp_path: Path,
-    render: Callable[[Path], Documents],
-) -> Documents:
-    """The manifests of an overlay of one's own, with other components."""
-    overlay = tmp_path.resolve() / "overlay"
-    overlay.mkdir()
-    near = os.path.relpath(deploy, overlay)
-    shutil.copy(deploy / "overlays" / "gke-t4" / "nodes.yaml", overlay)
+@pytest.fixture(params=[*OVERLAYS, *COMBINATIONS])
+def manifests(request: pytest.FixtureRequest, tmp_path: Path) -> Documents:
+    """The manifests of each overlay, and of one of one's own with other components."""
+    if request.param in OVERLAYS:
+        return render(DEPLOY / "overlays" / request.param)
+    near = os.path.relpath(DEPLOY, tmp_path.resolve())
+    shutil.copy(DEPLOY / "overlays" / "gke-t4" / "nodes.yaml", tmp_path)
+    targets = ({"kind": "Deployment", "name": "pem-server"}, {"kind": "Job"})
     kustomization = {
         "resources": [f"{near}/base"],
-        "components": [f"{near}/components/{name}" for name in request.param],
-        "patches": [
-            {"path": "nodes.yaml", "target": {"kind": "Deployment", "name": "pem-server"}},
-            {"path": "nodes.yaml", "target": {"kind": "Job"}},
-        ],
+        "components": [f"{near}/components/{name}" for name in request.param.split("+")],
+        "patches": [{"path": "nodes.yaml", "target": target} for target in targets],
     }
-    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    return render(overlay)
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return render(tmp_path.resolve())
 
 
 @pytest.fixture
-def gke(deploy: Path, render: Callable[[Path], Documents]) -> Documents:
+def gke() -> Documents:
     """The manifests of one overlay, to be broken at will."""
-    return render(deploy / "overlays" / "gke-t4")
+    return render(DEPLOY / "overlays" / "gke-t4")
 
 
-@pytest.fixture(scope="session")
-def dockerfile_stages(root: Path) -> dict[str, list[tuple[str, str]]]:
+def _stages() -> dict[str, list[tuple[str, str]]]:
     """The instructions of every stage of the Dockerfile: (word, rest), continued lines joined."""
-    text = (root / "Dockerfile").read_text()
+    text = (ROOT / "Dockerfile").read_text()
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     stages: dict[str, list[tuple[str, str]]] = {}
-    name = ""
     for line in "\n".join(lines).replace("\\\n", " ").splitlines():
         word, _, rest = line.strip().partition(" ")
         if word == "FROM":
-            name = rest.rpartition(" AS ")[2]
-            stages[name] = []
-        stages[name].append((word, " ".join(rest.split())))
+            stage = stages[rest.rpartition(" AS ")[2]] = []
+        stage.append((word, " ".join(rest.split())))
     return stages
+
+
+STAGES = _stages()
+COMMANDS = {n: json.loads(rest) for n, s in STAGES.items() for word, rest in s if word == "CMD"}
+
+
+def get(url: str) -> tuple[int, str]:
+    """Status and body of the answer; 0 where there is none."""
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    except OSError:
+        return 0, ""

@@ -1,250 +1,142 @@
 """Every overlay renders and keeps the rules, and each rule notices what it is for."""
 
-import copy
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from rules import problems
 
-Documents = list[dict[str, Any]]
-
-
-def problems(documents: Documents) -> list[str]:
-    """What the rules say."""
-    import rules
-
-    return rules.problems(documents)
+from .conftest import DEPLOY, Documents, load, render
 
 
-def test_every_overlay_keeps_every_rule(overlay: Documents) -> None:
-    assert problems(overlay) == []
+def test_overlays_and_components_keep_every_rule(manifests: Documents) -> None:
+    assert problems(manifests) == []
 
 
-def test_the_checker_reads_standard_input(gke: Documents, deploy: Path) -> None:
+def test_the_checker_reads_standard_input(gke: Documents) -> None:
     gke[0]["metadata"]["namespace"] = "elsewhere"
-    command = [sys.executable, deploy / "check_manifests.py"]
+    command = [sys.executable, DEPLOY / "check_manifests.py"]
     done = subprocess.run(command, input=yaml.safe_dump_all(gke), capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stdout == "Namespace pem must have the namespace None, not elsewhere.\n"
 
 
-def test_the_other_components_keep_every_rule(combination: Documents) -> None:
-    assert problems(combination) == []
-
-
-def test_both_autoscalers_have_the_same_numbers(deploy: Path) -> None:
-    keda = yaml.safe_load((deploy / "components/keda/scaled-object.yaml").read_text())["spec"]
-    hpa = yaml.safe_load((deploy / "components/hpa/autoscaler.yaml").read_text())["spec"]
-    adapter = yaml.safe_load((deploy / "components/hpa/prometheus-adapter.yaml").read_text())
-    rule = adapter["rules"]["external"][0]
+def test_both_autoscalers_have_the_same_numbers_and_query_a_recorded_rule() -> None:
+    keda = load("components/keda/scaled-object.yaml")["spec"]
+    hpa = load("components/hpa/autoscaler.yaml")["spec"]
+    rule = load("components/hpa/prometheus-adapter.yaml")["rules"]["external"][0]
     assert hpa["behavior"] == keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
-    assert hpa["minReplicas"] == keda["minReplicaCount"]
-    assert hpa["maxReplicas"] == keda["maxReplicaCount"]
+    least, most = keda["minReplicaCount"], keda["maxReplicaCount"]
+    assert (hpa["minReplicas"], hpa["maxReplicas"]) == (least, most)
     assert rule["metricsQuery"] == keda["triggers"][0]["metadata"]["query"]
+    groups = load("monitoring/rules.yml")["groups"]
+    assert rule["metricsQuery"] in {each.get("record") for g in groups for each in g["rules"]}
     assert hpa["metrics"][0]["external"]["metric"]["name"] == rule["name"]["as"]
 
 
-def test_an_overlay_takes_its_own_capacity(
-    deploy: Path, render: Callable[[Path], Documents]
-) -> None:
-    lines = (deploy / "overlays" / "cpu" / "capacity" / "capacity.env").read_text().splitlines()
+def test_an_overlay_takes_its_own_capacity() -> None:
+    lines = (DEPLOY / "overlays" / "cpu" / "capacity" / "capacity.env").read_text().splitlines()
     measured = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
-    documents = render(deploy / "overlays" / "cpu")
-    (scaler,) = (document for document in documents if document["kind"] == "ScaledObject")
-    (rule,) = (
-        item for item in documents if item["metadata"]["name"] == "pem-capacity" and "spec" in item
-    )
-    threshold = scaler["spec"]["triggers"][0]["metadata"]["threshold"]
-    assert threshold == measured["threshold_images_per_second"]
-    assert rule["spec"]["groups"][0]["rules"][0]["expr"] == measured["capacity_images_per_second"]
+    specs = {
+        (document["kind"], document["metadata"]["name"]): document.get("spec", {})
+        for document in render(DEPLOY / "overlays" / "cpu")
+    }
+    trigger = specs["ScaledObject", "pem-server"]["triggers"][0]["metadata"]
+    assert trigger["threshold"] == measured["threshold_images_per_second"]
+    rule = specs["PrometheusRule", "pem-capacity"]["groups"][0]["rules"][0]
+    assert rule["expr"] == measured["capacity_images_per_second"]
 
 
 # What is planted in the manifests of GKE: the rule's sentence, the path to a value, the new value.
 # A path begins with kind and name, and names items of lists; None removes the value.
-SERVER = ("Deployment", "pem-server", "spec", "template", "spec")
-TRITON = (*SERVER, "containers", "triton")
+DEPLOYED = ("Deployment", "pem-server", "spec")
+POD = (*DEPLOYED, "template", "spec")
+TRITON = (*POD, "containers", "triton")
+SHM = (*POD, "volumes", "shared-memory", "emptyDir")
+LIMITS = (*TRITON, "resources", "limits")
 PROXY = ("Deployment", "pem-haproxy", "spec", "template", "spec")
+PROXY_ENV = (*PROXY, "containers", "haproxy", "env")
+POLICY = ("NetworkPolicy", "pem-server", "spec")
+SCALER = ("ScaledObject", "pem-server", "spec")
+TRIGGER = (*SCALER, "triggers", "demand")
+CAPACITY = ("ConfigMap", "pem-capacity", "data")
+NAME = "app.kubernetes.io/name"
+BUDGET = {"minAvailable": 2, "selector": {"matchLabels": {NAME: "pem"}}}
+TO_ALL = [{"to": [{"podSelector": {}}], "ports": [{"port": 53}]}]
 PLANTED: tuple[tuple[str, tuple[Any, ...], Any], ...] = (
-    ("a grace of 65 s is below 60 + 10 s", (*SERVER, "terminationGracePeriodSeconds"), 65),
+    ("a grace of 65 s is below 60 + 10 s", (*POD, "terminationGracePeriodSeconds"), 65),
     ("a grace of 49 s is below its sleep", (*PROXY, "terminationGracePeriodSeconds"), 49),
-    ("needs deploy/hooks/drain.py", (*TRITON, "lifecycle"), None),
-    (
-        "connections live 30 + 15 s, longer than the drain",
-        (*TRITON, "lifecycle", "preStop", "exec", "command", 2),
-        "--settle=8",
-    ),
-    (
-        "needs /dev/shm from an emptyDir of medium Memory",
-        (*SERVER, "volumes", "shared-memory", "emptyDir"),
-        {},
-    ),
-    ("needs a sizeLimit", (*SERVER, "volumes", "shared-memory", "emptyDir", "sizeLimit"), None),
-    ("over half of", (*SERVER, "volumes", "shared-memory", "emptyDir", "sizeLimit"), "6Gi"),
+    ("drain.py", (*TRITON, "lifecycle"), None),
+    ("connections live", (*TRITON, "lifecycle", "preStop", "exec", "command", 2), "--settle=8"),
+    ("/dev/shm", SHM, {}),
+    ("needs a sizeLimit", (*SHM, "sizeLimit"), None),
+    ("over half of", (*SHM, "sizeLimit"), "6Gi"),
     ("which is no volume of it", (*TRITON, "volumeMounts", 0, "name"), "shm"),
-    ("triton needs a limit of memory", (*TRITON, "resources", "limits", "memory"), None),
-    ("must ask for one GPU", (*TRITON, "resources", "limits", "nvidia.com/gpu"), 2),
-    ("must ask for whole GPUs", (*TRITON, "resources", "limits", "nvidia.com/gpu"), 0.5),
-    ("the label and the taint of a node with a T4", (*SERVER, "tolerations"), None),
-    ("the label and the taint of a node with a T4", (*SERVER, "nodeSelector"), None),
-    ("must check its engine", (*SERVER, "initContainers", "preflight", "command"), ["true"]),
+    ("triton needs a limit of memory", (*LIMITS, "memory"), None),
+    ("must request one GPU", (*LIMITS, "nvidia.com/gpu"), 2),
+    ("must request whole GPUs", (*LIMITS, "nvidia.com/gpu"), 0.5),
+    ("a node with a T4", (*POD, "tolerations"), None),
+    ("a node with a T4", (*POD, "nodeSelector"), None),
+    ("must check its engine", (*POD, "initContainers", "preflight", "command"), ["true"]),
     ("needs its startupProbe", (*TRITON, "startupProbe"), None),
     ("300 s or more to start", (*TRITON, "startupProbe", "failureThreshold"), 3),
-    ("needs deploy/hooks/alive.py", (*TRITON, "livenessProbe", "exec", "command"), ["true"]),
-    ("the liveness probe must wait over 10 s", (*TRITON, "livenessProbe", "timeoutSeconds"), 5),
-    ("a probe asks the port web", (*TRITON, "readinessProbe", "httpGet", "port"), "web"),
+    ("alive.py", (*TRITON, "livenessProbe", "exec", "command"), ["true"]),
+    ("must wait over 10 s", (*TRITON, "livenessProbe", "timeoutSeconds"), 5),
+    ("the port web", (*TRITON, "readinessProbe", "httpGet", "port"), "web"),
     ("names two ports alike", (*TRITON, "ports", 1, "name"), "http"),
     ("must be pinned to a version", (*TRITON, "image"), "registry.example.com/pem/t4"),
     ("must be pinned to a version", (*TRITON, "image"), "registry.example.com/pem/t4:latest"),
     ("called as its stage in the Dockerfile", (*TRITON, "image"), "localhost:5000/triton:1.2"),
-    ("must not run as root", (*SERVER, "securityContext", "runAsUser"), 0),
-    ("must not run as root", (*SERVER, "securityContext", "runAsNonRoot"), None),
-    ("seccomp profile", (*SERVER, "securityContext", "seccompProfile"), None),
-    ("must not get a token", (*SERVER, "automountServiceAccountToken"), True),
+    ("must not run as root", (*POD, "securityContext", "runAsUser"), 0),
+    ("must not run as root", (*POD, "securityContext", "runAsNonRoot"), None),
+    ("seccomp profile", (*POD, "securityContext", "seccompProfile"), None),
+    ("must not get a token", (*POD, "automountServiceAccountToken"), True),
     ("must not write to its image", (*TRITON, "securityContext", "readOnlyRootFilesystem"), False),
     ("must drop every capability", (*TRITON, "securityContext", "capabilities"), None),
-    (
-        "must not gain privileges",
-        (*TRITON, "securityContext", "allowPrivilegeEscalation"),
-        True,
-    ),
-    ("needs a priority class that exists", (*SERVER, "priorityClassName"), "urgent"),
-    ("must be spread, by its own labels", (*SERVER, "topologySpreadConstraints"), None),
-    (
-        "which no pod's labels match",
-        ("Deployment", "pem-server", "spec", "selector", "matchLabels"),
-        {"app.kubernetes.io/name": "server"},
-    ),
-    (
-        "which no pod's labels match",
-        ("Service", "pem-servers", "spec", "selector"),
-        {"app.kubernetes.io/name": "servers"},
-    ),
-    (
-        "which no pod's labels match",
-        ("PodMonitor", "pem", "spec", "selector", "matchLabels"),
-        {"app": "pem"},
-    ),
-    (
-        "names the port grpcs, which its pods do not have",
-        ("Service", "pem", "spec", "ports", "grpc", "targetPort"),
-        "grpcs",
-    ),
-    (
-        "NetworkPolicy pem-server names the port 9000",
-        ("NetworkPolicy", "pem-server", "spec", "ingress", 0, "ports", 0, "port"),
-        9000,
-    ),
-    (
-        "never lets a pod of 2 go",
-        ("PodDisruptionBudget", "pem-server", "spec"),
-        {"minAvailable": 2, "selector": {"matchLabels": {"app.kubernetes.io/name": "pem"}}},
-    ),
-    (
-        "never lets a pod of 2 go",
-        ("PodDisruptionBudget", "pem-haproxy", "spec", "maxUnavailable"),
-        0,
-    ),
-    (
-        "must deny every flow",
-        ("NetworkPolicy", "default-deny", "spec", "policyTypes"),
-        ["Ingress"],
-    ),
-    (
-        "No NetworkPolicy lets anybody reach the port 8002",
-        ("NetworkPolicy", "pem-server", "spec", "ingress", 1),
-        None,
-    ),
-    (
-        "must name the peer and the ports",
-        ("NetworkPolicy", "pem-server", "spec", "ingress", 0, "from"),
-        None,
-    ),
-    (
-        "asks nobody",
-        ("NetworkPolicy", "pem-server", "spec", "egress"),
-        [{"to": [{"podSelector": {}}], "ports": [{"port": 53}]}],
-    ),
-    (
-        "which is no headless Service",
-        (*PROXY, "containers", "haproxy", "env", "PEM_SERVERS", "value"),
-        "pem.pem.svc.",
-    ),
-    (
-        "has 8 slots for up to 20 servers",
-        (*PROXY, "containers", "haproxy", "env", "PEM_SLOTS", "value"),
-        "8",
-    ),
-    (
-        "65.0 must be the capacity file's threshold, 64.9",
-        ("ScaledObject", "pem-server", "spec", "triggers", "demand", "metadata", "threshold"),
-        "65.0",
-    ),
-    (
-        "The threshold 90 must be 0.65 of the capacity, 64.9",
-        ("ConfigMap", "pem-capacity", "data", "threshold_images_per_second"),
-        "90",
-    ),
-    (
-        "an empty answer must be an error",
-        (
-            "ScaledObject",
-            "pem-server",
-            "spec",
-            "triggers",
-            "demand",
-            "metadata",
-            "ignoreNullValues",
-        ),
-        None,
-    ),
-    ("AverageValue and a fallback", ("ScaledObject", "pem-server", "spec", "fallback"), None),
-    (
-        "AverageValue and a fallback",
-        ("ScaledObject", "pem-server", "spec", "triggers", "demand", "metricType"),
-        "Value",
-    ),
-    (
-        "must scale pem-server",
-        ("ScaledObject", "pem-server", "spec", "scaleTargetRef", "name"),
-        "pem-haproxy",
-    ),
-    ("is above the most", ("ScaledObject", "pem-server", "spec", "minReplicaCount"), 21),
-    ("leave its replicas to the autoscaler", ("Deployment", "pem-server", "spec", "replicas"), 2),
+    ("gain privileges", (*TRITON, "securityContext", "allowPrivilegeEscalation"), True),
+    ("needs a priority class that exists", (*POD, "priorityClassName"), "urgent"),
+    ("must be spread, by its own labels", (*POD, "topologySpreadConstraints"), None),
+    ("no pod's labels match", (*DEPLOYED, "selector", "matchLabels"), {NAME: "server"}),
+    ("no pod's labels match", ("Service", "pem-servers", "spec", "selector"), {NAME: "servers"}),
+    ("no pod's labels match", ("PodMonitor", "pem", "spec", "selector", "matchLabels"), {"a": "b"}),
+    ("the port grpcs", ("Service", "pem", "spec", "ports", "grpc", "targetPort"), "grpcs"),
+    ("the port 9000", (*POLICY, "ingress", 0, "ports", 0, "port"), 9000),
+    ("never lets a pod of 2 go", ("PodDisruptionBudget", "pem-server", "spec"), BUDGET),
+    ("never lets a", ("PodDisruptionBudget", "pem-haproxy", "spec", "maxUnavailable"), 0),
+    ("deny every flow", ("NetworkPolicy", "default-deny", "spec", "policyTypes"), ["Ingress"]),
+    ("lets anybody reach the port 8002", (*POLICY, "ingress", 1), None),
+    ("must name the peer and the ports", (*POLICY, "ingress", 0, "from"), None),
+    ("no NetworkPolicy may let it", (*POLICY, "egress"), TO_ALL),
+    ("which is no headless Service", (*PROXY_ENV, "PEM_SERVERS", "value"), "pem.pem.svc."),
+    ("has 8 slots for up to 20 servers", (*PROXY_ENV, "PEM_SLOTS", "value"), "8"),
+    ("threshold, 64.9", (*TRIGGER, "metadata", "threshold"), "65.0"),
+    ("90 must be 0.65 of the capacity, 64.9", (*CAPACITY, "threshold_images_per_second"), "90"),
+    ("an empty answer must be an error", (*TRIGGER, "metadata", "ignoreNullValues"), None),
+    ("AverageValue and a fallback", (*SCALER, "fallback"), None),
+    ("AverageValue and a fallback", (*TRIGGER, "metricType"), "Value"),
+    ("must scale pem-server", (*SCALER, "scaleTargetRef", "name"), "pem-haproxy"),
+    ("must be one autoscaler, and there are 0", (*SCALER[:2], "kind"), "Scaler"),
+    ("is above the most", (*SCALER, "minReplicaCount"), 21),
+    ("leave its replicas to the autoscaler", (*DEPLOYED, "replicas"), 2),
     ("must have the namespace pem", ("Service", "pem", "metadata", "namespace"), None),
-    (
-        "must be called pem-engine-a10-triton-26-05",
-        ("ConfigMap", "pem-engine", "data", "engine_id"),
-        "a10-triton-26-05",
-    ),
+    ("called pem-engine-a10", ("ConfigMap", "pem-engine", "data", "engine_id"), "a10-26-05"),
 )
-
-
-def _inside(place: Any, step: str | int) -> Any:
-    if isinstance(place, list) and isinstance(step, str):
-        return next(item for item in place if item["name"] == step)
-    return place[step]
 
 
 @pytest.mark.parametrize(("sentence", "path", "value"), PLANTED)
 def test_a_planted_error_is_named(
     sentence: str, path: tuple[Any, ...], value: Any, gke: Documents
 ) -> None:
-    broken = copy.deepcopy(gke)
     kind, name, *steps, last = path
-    (place,) = (d for d in broken if d["kind"] == kind and d["metadata"]["name"] == name)
+    (place,) = (d for d in gke if d["kind"] == kind and d["metadata"]["name"] == name)
     for step in steps:
-        place = _inside(place, step)
+        if isinstance(place, list) and isinstance(step, str):
+            step = next(index for index, item in enumerate(place) if item["name"] == step)
+        place = place[step]
     if value is None:
         del place[last]
     else:
         place[last] = value
-    assert any(sentence in problem for problem in problems(broken)), problems(broken)
-
-
-def test_without_an_autoscaler_the_checker_says_so(gke: Documents) -> None:
-    left = [document for document in gke if document["kind"] != "ScaledObject"]
-    assert "There must be one autoscaler, and there are 0." in problems(left)
+    assert any(sentence in problem for problem in problems(gke)), problems(gke)

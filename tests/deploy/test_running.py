@@ -1,6 +1,6 @@
 """The deployment's parts in operation: real servers behind the real HAProxy, hooks against them.
 
-The network is a stand-in of fixed cost. Servers and HAProxy have addresses of the loopback net.
+The network is a stub of fixed cost. Servers and HAProxy have addresses of the loopback net.
 """
 
 import contextlib
@@ -9,216 +9,149 @@ import re
 import shutil
 import signal
 import socket
+import socketserver
 import struct
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 import tritonclient.grpc as grpcclient
+from polling import poll
 from tritonclient.utils import InferenceServerException
 
 from pem_client import Client
+from pem_fleet.rehearsal.programs import running
 from pem_server import TritonServer, local_server
 from pem_server.ports import free_ports
 from pem_server.stub_network import Cost, stub_repository
 
+from .conftest import DEPLOY, ROOT, get
+
+BALANCER = "127.0.43.1"
 ADDRESSES = ("127.0.0.2", "127.0.0.1")
-NAME = "servers.test."
+STREET = (ROOT / "docs" / "street.jpg").read_bytes()
 SUCCESS = re.compile(r'nv_inference_request_success\{model="fai-pem-m-ade".*\} (\d+)')
 
 
-class Names:
+class Names(socketserver.UDPServer):
     """A DNS server on loopback that knows one name; `addresses` may change at any time."""
 
-    def __init__(self) -> None:
-        self.addresses = list(ADDRESSES)
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        self._thread = threading.Thread(target=self._answer, daemon=True)
-        self._thread.start()
+    addresses: list[str]
 
-    def close(self) -> None:
-        """Stop answering."""
-        self._socket.sendto(b"", ("127.0.0.1", self.port))
-        self._thread.join()
-        self._socket.close()
-
-    def _answer(self) -> None:
-        while True:
-            question, sender = self._socket.recvfrom(512)
-            if not question:
-                return
-            end = question.index(b"\0", 12) + 5  # name, then type and class
-            asks_for_ipv4 = question[end - 4 : end - 2] == b"\0\1"
-            addresses = self.addresses if asks_for_ipv4 else []
-            head = question[:2] + struct.pack(">HHHHH", 0x8580, 1, len(addresses), 0, 0)
-            records = (
-                b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 1, 4) + socket.inet_aton(address)
-                for address in addresses
-            )
-            self._socket.sendto(head + question[12:end] + b"".join(records), sender)
+    def finish_request(self, request: tuple[bytes, socket.socket], client_address: object) -> None:
+        question, own = request
+        end = question.index(b"\0", 12) + 5  # name, then type and class
+        is_for_ipv4 = question[end - 4 : end - 2] == b"\0\1"
+        addresses = self.addresses if is_for_ipv4 else []
+        head = question[:2] + struct.pack(">HHHHH", 0x8580, 1, len(addresses), 0, 0)
+        record = b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 1, 4)
+        records = b"".join(record + socket.inet_aton(address) for address in addresses)
+        own.sendto(head + question[12:end] + records, client_address)
 
 
 @pytest.fixture(scope="module")
-def repository(root: Path) -> Iterator[Path]:
+def repository() -> Iterator[Path]:
     """The models, with a network that takes 100 ms, so that requests are often in flight."""
-    with stub_repository(root / "model_repository", Cost(100, 0)) as folder:
+    with stub_repository(ROOT / "model_repository", Cost(100, 0)) as folder:
         yield folder
 
 
 @pytest.fixture(scope="module")
 def servers(repository: Path) -> Iterator[list[TritonServer]]:
     """Two servers with the same ports, on two addresses."""
-    http_port, grpc_port, metrics_port = free_ports(3)
+    ports = dict(zip(("http_port", "grpc_port", "metrics_port"), free_ports(3), strict=True))
     with contextlib.ExitStack() as stack:
-        running = []
+        servers = []
         for address in ADDRESSES:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(local_server, "LOOPBACK", address)
-                server = TritonServer(
-                    repository,
-                    http_port=http_port,
-                    grpc_port=grpc_port,
-                    metrics_port=metrics_port,
-                    exit_timeout_s=1,
-                )
-                stack.enter_context(server)
+                server = TritonServer(repository, **ports, exit_timeout_s=1)
+                servers.append(stack.enter_context(server))
                 server.wait_until_ready()
-            running.append(server)
-        yield running
-
-
-@contextlib.contextmanager
-def haproxy(
-    deploy: Path, folder: Path, own_address: str, nameserver: int, settings: dict[str, str]
-) -> Iterator[None]:
-    """HAProxy with the project's configuration, at its usual ports of `own_address`."""
-    if not shutil.which("haproxy"):
-        pytest.skip("haproxy is not installed here")
-    text = (deploy / "haproxy" / "haproxy.cfg").read_text()
-    assert "    parse-resolv-conf\n" in text
-    changed = text.replace("parse-resolv-conf", f"nameserver test 127.0.0.1:{nameserver}")
-    (folder / "haproxy.cfg").write_text(changed)
-    files = ["-f", str(folder / "haproxy.cfg")]
-    if "PEM_METRICS" in settings:
-        files += ["-f", str(deploy / "haproxy" / "gate.cfg")]
-    environment = {**os.environ, "PEM_BIND": f"{own_address}:", **settings}
-    process = subprocess.Popen(
-        ["haproxy", "-W", "-db", *files], env=environment, stdout=subprocess.DEVNULL
-    )
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
+        yield servers
 
 
 @pytest.fixture
 def names() -> Iterator[Names]:
     """Who the servers are."""
-    names = Names()
-    yield names
-    names.close()
+    with Names(("127.0.0.1", 0), socketserver.BaseRequestHandler) as names:
+        names.addresses = list(ADDRESSES)
+        threading.Thread(target=names.serve_forever, daemon=True).start()
+        yield names
+        names.shutdown()
 
 
 @pytest.fixture
 def balancer(
-    names: Names, servers: list[TritonServer], deploy: Path, tmp_path: Path
+    names: Names, servers: list[TritonServer], tmp_path: Path, monkeypatch
 ) -> Iterator[str]:
-    """The address of a HAProxy that has found both servers."""
-    address = "127.0.43.1"
-    settings = {
-        "PEM_SERVERS": NAME,
-        "PEM_SLOTS": "4",
-        "PEM_HTTP": str(servers[0].http_port),
-        "PEM_GRPC": str(servers[0].grpc_port),
-    }
-    with haproxy(deploy, tmp_path, address, names.port, settings):
-        wait_for(lambda: servers_up(address) == 2)
-        yield address
+    """HAProxy with the project's configuration, once it has found both servers."""
+    if not shutil.which("haproxy"):
+        pytest.skip("haproxy is not installed here")
+    text = (DEPLOY / "haproxy" / "haproxy.cfg").read_text()
+    assert "    parse-resolv-conf\n" in text
+    nameserver = f"nameserver test 127.0.0.1:{names.server_address[1]}"
+    (tmp_path / "haproxy.cfg").write_text(text.replace("parse-resolv-conf", nameserver))
+    ports = {"PEM_HTTP": servers[0].http_port, "PEM_GRPC": servers[0].grpc_port}
+    settings = {"PEM_BIND": f"{BALANCER}:", "PEM_SERVERS": "servers.test.", "PEM_SLOTS": 4, **ports}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, str(value))
+    command = ["haproxy", "-W", "-db", "-f", str(tmp_path / "haproxy.cfg")]
+    with running(command, tmp_path / "haproxy.log"):
+        assert poll(lambda: servers_up() == 2, pause_s=0.1)
+        yield BALANCER
 
 
-def wait_for(condition: Callable[[], bool], patience_s: float = 60.0) -> None:
-    """Return when it holds."""
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
-
-
-def servers_up(address: str) -> int:
+def servers_up() -> int:
     """How many servers HAProxy sends gRPC to and has found well, by its own metrics."""
-    try:
-        page = get(f"http://{address}:8404/metrics")[1]
-    except OSError:
-        return 0
+    page = get(f"http://{BALANCER}:8404/metrics")[1]
     up = re.findall(r'haproxy_server_status\{proxy="grpc",server="(\w+)",state="UP"\} 1', page)
     # Without a check yet, a server counts as up, too.
     well = r'haproxy_server_check_status\{proxy="grpc",server="(\w+)",state="L7OK"\} 1'
     return len(set(up) & set(re.findall(well, page)))
 
 
-def get(url: str) -> tuple[int, str]:
-    """Status and body."""
-    try:
-        with urllib.request.urlopen(url, timeout=10) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-
-
-def answered(server: TritonServer, address: str) -> int:
-    """Images that this server has answered."""
-    page = get(f"http://{address}:{server.metrics_port}/metrics")[1]
-    match = SUCCESS.search(page)
-    assert match
-    return int(match[1])
-
-
-def run_hook(deploy: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_hook(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A hook as the kubelet runs it."""
-    command = [sys.executable, "-I", str(deploy / "hooks" / name), *arguments]
+    command = [sys.executable, "-I", DEPLOY / "hooks" / name, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 @contextlib.contextmanager
-def asking(url: str, street: bytes) -> Iterator[None]:
-    """Ask one image after the other for as long as the block; every one must be answered."""
+def requests(url: str) -> Iterator[None]:
+    """Send one image after the other during the block; every one must be answered."""
     stop = threading.Event()
 
-    def ask() -> int:
-        answers = 0
+    def send() -> None:
         with Client(url) as client:
+            client.infer(STREET)
             while not stop.is_set():
-                client.infer(street)
-                answers += 1
-        return answers
+                client.infer(STREET)
 
     with ThreadPoolExecutor() as pool:
-        answers = [pool.submit(ask) for _ in range(3)]
+        senders = [pool.submit(send) for _ in range(3)]
         try:
             yield
         finally:
             stop.set()
-    assert all(answer.result() for answer in answers)
+    assert [sender.result() for sender in senders] == [None] * 3
 
 
 def test_one_grpc_channel_is_spread_and_follows_the_name(
-    balancer: str, servers: list[TritonServer], names: Names, root: Path
+    balancer: str, servers: list[TritonServer], names: Names
 ) -> None:
+    urls = [f"http://{address}:{servers[0].metrics_port}/metrics" for address in ADDRESSES]
+
     def counts() -> list[int]:
         """Of each server, once they stand still: an answer is counted a little after it."""
         found: list[int] = []
-        while (now := [answered(*pair) for pair in zip(servers, ADDRESSES, strict=True)]) != found:
+        while (now := [int(SUCCESS.search(get(url)[1])[1]) for url in urls]) != found:
             found = now
             time.sleep(1)
         return found
@@ -226,18 +159,17 @@ def test_one_grpc_channel_is_spread_and_follows_the_name(
     def shares(images: int) -> list[int]:
         before = counts()
         for _ in range(images):
-            client.infer(street)
+            client.infer(STREET)
         return [after - old for after, old in zip(counts(), before, strict=True)]
 
-    street = (root / "docs" / "street.jpg").read_bytes()
     with Client(f"grpc://{balancer}:8001") as client:
         assert min(shares(20)) >= 9
-        with asking(f"grpc://{balancer}:8001", street):
+        with requests(f"grpc://{balancer}:8001"):
             names.addresses.remove(ADDRESSES[0])  # as when its pod is about to end
-            wait_for(lambda: servers_up(balancer) == 1)
+            assert poll(lambda: servers_up() == 1, pause_s=0.1)
         assert shares(6) == [0, 6]
         names.addresses.append(ADDRESSES[0])
-        wait_for(lambda: servers_up(balancer) == 2)
+        assert poll(lambda: servers_up() == 2, pause_s=0.1)
         assert min(shares(10)) >= 4
 
 
@@ -251,67 +183,26 @@ def test_clients_reach_the_models_and_nothing_else(balancer: str) -> None:
             client.get_system_shared_memory_status()
 
 
-def test_the_gate_lets_images_and_metrics_through(
-    servers: list[TritonServer], deploy: Path, tmp_path: Path
-) -> None:
-    server, address = servers[1], "127.0.43.2"
-    settings = {
-        "PEM_SERVERS": ADDRESSES[1],
-        "PEM_HTTP": str(server.http_port),
-        "PEM_GRPC": str(server.grpc_port),
-        "PEM_METRICS": str(server.metrics_port),
-    }
-    with haproxy(deploy, tmp_path, address, 9, settings):
-        wait_for(lambda: servers_up(address) == 1)
-        assert run_hook(deploy, "alive.py", f"--url=http://{address}:8000").returncode == 0
-        assert "nv_inference_count" in get(f"http://{address}:8002/metrics")[1]
-        assert get(f"http://{address}:8002/v2/models/fai-pem-m-ade/ready")[0] == 404
-
-
-def test_the_drain_returns_when_the_server_is_idle(
-    servers: list[TritonServer], deploy: Path
+def test_the_drain_waits_for_a_busy_server_up_to_its_cap_and_returns_at_an_idle_one(
+    servers: list[TritonServer],
 ) -> None:
     metrics = f"--metrics=http://{ADDRESSES[1]}:{servers[1].metrics_port}/metrics"
-    done = run_hook(deploy, "drain.py", metrics, "--settle=0.5", "--idle=1")
-    assert done.returncode == 0
-    assert done.stderr.startswith("idle after ")
+    with requests(f"grpc://{ADDRESSES[1]}:{servers[1].grpc_port}"):
+        busy = run_hook("drain.py", metrics, "--settle=0.5", "--idle=2", "--cap=4")
+    assert busy.stderr.startswith("still busy after 4.")
+    idle = run_hook("drain.py", metrics, "--settle=0.5", "--idle=1")
+    assert (idle.returncode, idle.stderr[:11]) == (0, "idle after ")
 
 
-def test_the_drain_waits_for_a_busy_server_up_to_its_cap(
-    servers: list[TritonServer], deploy: Path, root: Path
-) -> None:
-    street = (root / "docs" / "street.jpg").read_bytes()
-    with asking(f"grpc://{ADDRESSES[1]}:{servers[1].grpc_port}", street):
-        metrics = f"--metrics=http://{ADDRESSES[1]}:{servers[1].metrics_port}/metrics"
-        done = run_hook(deploy, "drain.py", metrics, "--settle=0.5", "--idle=2", "--cap=4")
-    assert done.stderr.startswith("still busy after 4.")
-
-
-def test_the_probe_notices_a_dead_python_step(repository: Path, deploy: Path) -> None:
+def test_the_probe_notices_a_dead_python_step(repository: Path) -> None:
     with TritonServer(repository, exit_timeout_s=1) as server:
         server.wait_until_ready()
         url = f"--url=http://{server.http_url}"
-        assert run_hook(deploy, "alive.py", url).returncode == 0
-        os.kill(process_of(server, "pem_postprocess"), signal.SIGKILL)
+        assert run_hook("alive.py", url).returncode == 0
+        below = psutil.Process(server._supervisor.pid).children(recursive=True)
+        step = next(each for each in below if "pem_postprocess" in " ".join(each.cmdline()))
+        os.kill(step.pid, signal.SIGKILL)
         assert get(f"http://{server.http_url}/v2/health/ready")[0] == 200  # why the probe infers
-        done = run_hook(deploy, "alive.py", url)
+        done = run_hook("alive.py", url)
         assert done.returncode == 1
         assert "restart it" in done.stderr
-
-
-def process_of(server: TritonServer, model: str) -> int:
-    """The process of a Python step, below this server's supervisor."""
-    assert server._supervisor
-    for number in descendants(server._supervisor.pid):
-        with contextlib.suppress(FileNotFoundError):
-            if model.encode() in Path(f"/proc/{number}/cmdline").read_bytes():
-                return number
-    raise AssertionError(f"no process of {model}")
-
-
-def descendants(parent: int) -> Iterator[int]:
-    """All processes below one."""
-    for task in Path(f"/proc/{parent}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            yield int(child)
-            yield from descendants(int(child))

@@ -3,64 +3,39 @@
 import json
 import re
 import shlex
-from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 import yaml
+from rules import within_pods
 
-Stages = dict[str, list[tuple[str, str]]]
-Documents = list[dict[str, Any]]
+from pem_server import local_server
 
-
-def command_of(stage: list[tuple[str, str]]) -> list[str]:
-    """The last CMD of a stage."""
-    return list(json.loads([rest for word, rest in stage if word == "CMD"][-1]))
+from .conftest import COMMANDS, DEPLOY, SERVICES, STAGES, Documents, load
 
 
-def compose(root: Path) -> dict[str, Any]:
-    """docker-compose.yml, merged where it says so."""
-    return dict(yaml.safe_load((root / "docker-compose.yml").read_text()))
-
-
-def engine_command(script_lines: str) -> list[str]:
+def engine_command(script: str) -> list[str]:
     """The builder's command line inside a shell script."""
-    joined = script_lines.replace("\\\n", " ")
-    line = next(line for line in joined.splitlines() if "build_engine.py" in line)
+    lines = script.replace("\\\n", " ").splitlines()
+    line = next(line for line in lines if "build_engine.py" in line)
     return shlex.split(line.strip().removeprefix("exec "))
 
 
-def test_the_cluster_has_the_rules_that_promtool_tests(
-    deploy: Path, script: Callable[[str], ModuleType]
-) -> None:
-    written = yaml.safe_load((deploy / "base" / "prometheus-rule.yaml").read_text())
-    rules = (deploy / "monitoring" / "rules.yml").read_text()
-    made = yaml.safe_load(script("make_prometheus_rule.py").manifest(rules))
-    assert made["spec"] == yaml.safe_load(rules)
+def test_the_cluster_has_the_rules_that_promtool_tests(load_source) -> None:
+    text = (DEPLOY / "monitoring" / "rules.yml").read_text()
+    made = yaml.safe_load(load_source(DEPLOY / "make_prometheus_rule.py").manifest(text))
+    assert made["spec"] == yaml.safe_load(text)
+    written = load("base/prometheus-rule.yaml")
     assert written == made, "run python deploy/make_prometheus_rule.py"
 
 
-def test_the_autoscaler_asks_for_a_recorded_rule(deploy: Path) -> None:
-    rules = yaml.safe_load((deploy / "monitoring" / "rules.yml").read_text())
-    recorded = {rule.get("record") for group in rules["groups"] for rule in group["rules"]}
-    scaler = yaml.safe_load((deploy / "components/keda/scaled-object.yaml").read_text())
-    assert scaler["spec"]["triggers"][0]["metadata"]["query"] in recorded
-
-
 @pytest.mark.parametrize("file", ["base/capacity.env", "overlays/cpu/capacity/capacity.env"])
-def test_a_capacity_file_is_one_that_the_load_test_writes(file: str, deploy: Path) -> None:
+def test_a_capacity_file_is_one_that_the_load_test_writes(file: str) -> None:
     capacity = pytest.importorskip("pem_loadtest.capacity")
-    assert capacity.read_capacity(deploy / file).source in ("assumed", "measured")
+    assert capacity.read_capacity(DEPLOY / file).source in ("assumed", "measured")
 
 
-def test_the_rules_know_how_the_images_end(dockerfile_stages: Stages) -> None:
-    from rules import within_pods
-
-    from pem_server import local_server
-
-    t4 = " ".join(command_of(dockerfile_stages["t4"]))
+def test_the_rules_know_how_the_images_and_the_probe_end(load_source) -> None:
+    t4 = COMMANDS["t4"]
     age, grace = within_pods.CONNECTION_AGE_S["t4"]
     assert f"--exit-timeout-secs={within_pods.EXIT_S['t4']}" in t4
     assert f"--grpc-max-connection-age={age * 1000}" in t4
@@ -68,46 +43,33 @@ def test_the_rules_know_how_the_images_end(dockerfile_stages: Stages) -> None:
     defaults = local_server.TritonServer.__init__.__kwdefaults__
     cpu = defaults["exit_timeout_s"] + local_server.GRACE_AFTER_TIMEOUT_S
     assert within_pods.EXIT_S["cpu"] == cpu
+    alive = load_source(DEPLOY / "hooks/alive.py")
+    assert alive._options([]).deadline == within_pods.PROBE_DEADLINE_S
 
 
-def test_the_probe_gives_up_when_the_rules_say(script: Callable[[str], ModuleType]) -> None:
-    from rules import within_pods
-
-    assert script("hooks/alive.py")._options([]).deadline == within_pods.PROBE_DEADLINE_S
-
-
-def test_the_engine_is_built_by_one_command_everywhere(
-    root: Path, deploy: Path, dockerfile_stages: Stages
-) -> None:
-    image = command_of(dockerfile_stages["engine"])
-    in_compose = engine_command(compose(root)["services"]["engine"]["command"][-1])
-    documents = yaml.safe_load_all((deploy / "components/t4/engine.yaml").read_text())
+def test_the_engine_is_built_by_one_command_everywhere() -> None:
+    image = COMMANDS["engine"]
+    documents = yaml.safe_load_all((DEPLOY / "components/t4/engine.yaml").read_text())
     job = next(document for document in documents if document["kind"] == "Job")
     in_cluster = engine_command(job["spec"]["template"]["spec"]["containers"][0]["command"][-1])
-    assert in_compose == image
-    assert in_cluster[:-1] == image[:-1]  # the timings lie on the shared volume there
-    assert in_cluster[-1] == "--timing-caches=/engines/timing-caches"
+    assert engine_command(SERVICES["engine"]["command"][-1]) == image
+    # The timings lie on the shared volume there.
+    assert in_cluster == [*image[:-1], "--timing-caches=/engines/timing-caches"]
 
 
 def test_every_image_that_manifests_pull_is_a_stage_or_the_balancer_of_compose(
-    root: Path, overlay: Documents, dockerfile_stages: Stages
+    manifests: Documents,
 ) -> None:
-    text = json.dumps(overlay)
-    own = set(re.findall(r'"image": "registry\.example\.com/pem/([a-z0-9-]+):', text))
-    others = set(re.findall(r'"image": "(?!registry)([^"]+)"', text))
+    pulled = set(re.findall(r'"image": "([^"]+)"', json.dumps(manifests)))
+    own = {image for image in pulled if image.startswith("registry.example.com/pem/")}
+    assert {image.rpartition("/")[2].partition(":")[0] for image in own} <= STAGES.keys()
     assert own
-    assert own <= dockerfile_stages.keys()
-    services = compose(root)["services"]
-    assert others == {services[name]["image"] for name in ("haproxy", "haproxy-cpu")}
+    assert pulled - own == {SERVICES[name]["image"] for name in ("haproxy", "haproxy-cpu")}
 
 
-def test_the_gate_of_the_cpu_server_asks_the_ports_it_listens_on(
-    root: Path, deploy: Path, dockerfile_stages: Stages
-) -> None:
-    asked = compose(root)["services"]["haproxy-cpu"]["environment"]
-    patch = yaml.safe_load((deploy / "overlays/cpu/server.yaml").read_text())
-    gate = patch["spec"]["template"]["spec"]["initContainers"][0]
-    command = command_of(dockerfile_stages["cpu"])
-    assert {item["name"]: item["value"] for item in gate["env"]} == asked
-    for name, option in (("HTTP", "http"), ("GRPC", "grpc"), ("METRICS", "metrics")):
-        assert f"--{option}-port={asked[f'PEM_{name}']}" in command
+def test_the_gate_of_the_cpu_server_has_the_ports_it_listens_on() -> None:
+    ports = SERVICES["haproxy-cpu"]["environment"]
+    pod = load("overlays/cpu/server.yaml")["spec"]["template"]["spec"]
+    assert {item["name"]: item["value"] for item in pod["initContainers"][0]["env"]} == ports
+    for name in ("HTTP", "GRPC", "METRICS"):
+        assert f"--{name.lower()}-port={ports[f'PEM_{name}']}" in COMMANDS["cpu"]

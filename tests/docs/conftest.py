@@ -12,39 +12,29 @@ from pathlib import Path
 
 import pytest
 
-from pem_server import TritonServer
-
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("*/*.md")), ROOT / "build/weights/README.md"]
-
-Run = Callable[..., str]
-
-
-def blocks(language: str, page: Path) -> list[str]:
-    """The fenced blocks of a language."""
-    text = page.read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def command_lines(page: Path) -> list[str]:
     """The shell lines of a page, continued ones joined, without their comments."""
-    joined = "\n".join(blocks("sh", page)).replace("\\\n", " ")
+    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    joined = "\n".join(blocks).replace("\\\n", " ")
     lines = (re.sub(r"\s+", " ", re.sub(r"(^|\s)#.*", "", line)) for line in joined.splitlines())
     return [line.strip() for line in lines if line.strip()]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each page, `./run` line or Python snippet, where a test takes one."""
-    name = str.removeprefix
     if "page" in metafunc.fixturenames:
-        metafunc.parametrize("page", PAGES, ids=[name(str(page), f"{ROOT}/") for page in PAGES])
+        metafunc.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
     if "command_line" in metafunc.fixturenames:
-        lines = [line for page in PAGES for line in command_lines(page) if "./run " in line]
-        metafunc.parametrize("command_line", sorted(set(lines)))
+        lines = {line for page in PAGES for line in command_lines(page) if "./run " in line}
+        metafunc.parametrize("command_line", sorted(lines))
     if "python_snippet" in metafunc.fixturenames:
-        snippets = [(page, text) for page in PAGES for text in blocks("python", page)]
-        ids = [name(str(page), f"{ROOT}/") for page, _ in snippets]
-        metafunc.parametrize("python_snippet", [text for _, text in snippets], ids=ids)
+        pattern = r"^```python\n(.*?)^```(?:\n\n```text\n(.*?)^```)?"
+        snippets = [s for page in PAGES for s in re.findall(pattern, page.read_text(), re.M | re.S)]
+        metafunc.parametrize(("python_snippet", "shown"), snippets)
 
 
 @pytest.fixture(scope="session")
@@ -61,27 +51,18 @@ def folder(root: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(root: Path, folder: Path, documented: set[str]) -> Run:
+def run(root: Path, folder: Path, documented: set[str]) -> Callable[..., str]:
     """Run a documented line from `folder`, with more options and some of its words replaced."""
 
     def run(line: str, more: str = "", *, code: int = 0, **replaced: str) -> str:
         assert line in documented
         words = [replaced.get(word, word) for word in shlex.split(line)] + shlex.split(more)
-        done = subprocess.run(
-            [root / "run", *words[1:]], cwd=folder, capture_output=True, text=True, check=False
-        )
+        command = [root / "run", *words[1:]]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + (done.stderr if code else "")
 
     return run
-
-
-@pytest.fixture(scope="session")
-def server(root: Path) -> Iterator[TritonServer]:
-    """A running server of `model_repository`, ready."""
-    with TritonServer(root / "model_repository") as server:
-        server.wait_until_ready()
-        yield server
 
 
 @pytest.fixture
@@ -92,9 +73,8 @@ def serve(root: Path) -> Callable[..., contextlib.AbstractContextManager[dict[st
     def serve(*more: str) -> Iterator[dict[str, str]]:
         free = ("--http-port=0", "--grpc-port=0", "--metrics-port=0")
         command = [root / "run", "serve", *free, *more]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, start_new_session=True
-        ) as process:
+        options = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+        with subprocess.Popen(command, **options) as process:
             assert process.stdout
             try:
                 addresses = {}

@@ -1,12 +1,10 @@
 """A fake of TensorRT's Python API: records the calls, and builds nothing.
 
-Every name and signature here is compared with the type stubs of both versions, see
-tests/trt/test_tensorrt_api.py. A test sets what happens in `behaviour`; the module is imported
-again for each test.
+Every name here is compared with NVIDIA's bindings in tests/trt/test_tensorrt_api.py. A test sets
+what happens in `behaviour`; the module is imported again for each test.
 """
 
 import enum
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +29,6 @@ class Behaviour:
             ("masks", "OUTPUT", "UINT8", [-1, 2]),
         ]
     )
-    report: str = json.dumps({"Layers": [], "Bindings": []})
 
 
 behaviour = Behaviour()
@@ -49,36 +46,13 @@ def call_back(function: Callable[..., Any], *arguments: Any) -> Any:
         raise SystemError("an exception left a callback") from error
 
 
-class NetworkDefinitionCreationFlag(enum.IntEnum):
-    STRONGLY_TYPED = 1
-
-
-class MemoryPoolType(enum.Enum):
-    WORKSPACE = 0
-
-
-class ProfilingVerbosity(enum.Enum):
-    DETAILED = 1
-
-
-class LayerInformationFormat(enum.Enum):
-    JSON = 1
-
-
-class BuilderFlag(enum.Enum):
-    TF32 = 7
-
-
-class TensorIOMode(enum.Enum):
-    INPUT = 1
-    OUTPUT = 2
-
-
-class DataType(enum.Enum):
-    FLOAT = 0
-    HALF = 1
-    INT32 = 3
-    UINT8 = 5
+NetworkDefinitionCreationFlag = enum.IntEnum("NetworkDefinitionCreationFlag", {"STRONGLY_TYPED": 1})
+MemoryPoolType = enum.Enum("MemoryPoolType", {"WORKSPACE": 0})
+ProfilingVerbosity = enum.Enum("ProfilingVerbosity", {"DETAILED": 1})
+LayerInformationFormat = enum.Enum("LayerInformationFormat", {"JSON": 1})
+BuilderFlag = enum.Enum("BuilderFlag", {"TF32": 7})
+TensorIOMode = enum.Enum("TensorIOMode", {"INPUT": 1, "OUTPUT": 2})
+DataType = enum.Enum("DataType", {"FLOAT": 0, "HALF": 1, "INT32": 3, "UINT8": 5})
 
 
 class ILogger:
@@ -132,7 +106,7 @@ class ITimingCache:
         self._content = content
 
     def serialize(self):
-        note("serialize timing cache")
+        note("serialize_timing_cache")
         return IHostMemory(self._content + b"+timed")
 
 
@@ -201,6 +175,9 @@ class ParserError:
     def desc(self):
         return self._facts[2]
 
+    def func(self):
+        return "importNode"
+
 
 class OnnxParser:
     def __init__(self, network, logger) -> None:
@@ -236,11 +213,8 @@ class Builder:
         return IOptimizationProfile()
 
     def build_serialized_network(self, network, config):
-        note(
-            "build_serialized_network",
-            config.builder_optimization_level,
-            config.profiling_verbosity,
-        )
+        settings = config.builder_optimization_level, config.profiling_verbosity
+        note("build_serialized_network", *settings)
         monitor = config.progress_monitor
         call_back(monitor.phase_start, "Building Engine", None, 2)
         call_back(monitor.phase_start, "Timing", "Building Engine", 1)
@@ -261,7 +235,7 @@ class Builder:
 class EngineInspector:
     def get_engine_information(self, format):
         note("get_engine_information", format)
-        return behaviour.report
+        return '{"Layers": []}'
 
 
 class ICudaEngine:

@@ -20,16 +20,7 @@ class TritonError:
         ALREADY_EXISTS = 6
         CANCELLED = 7
 
-    (
-        UNKNOWN,
-        INTERNAL,
-        NOT_FOUND,
-        INVALID_ARG,
-        UNAVAILABLE,
-        UNSUPPORTED,
-        ALREADY_EXISTS,
-        CANCELLED,
-    ) = Code
+    _, INTERNAL, _, INVALID_ARG, UNAVAILABLE, _, _, CANCELLED = Code
 
     def __init__(self, message: str, code: Code = INTERNAL) -> None:
         self._message, self._code = message, code

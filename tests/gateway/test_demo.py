@@ -1,6 +1,5 @@
 """`./run demo` and the options of the commands: mistakes are reported before a server starts."""
 
-import numpy as np
 import pytest
 from PIL import Image
 from polling import poll
@@ -8,75 +7,42 @@ from polling import poll
 from pem_gateway import cli, demo
 from pem_server.checkout import MODEL_REPOSITORY
 
-COMPLETE = (MODEL_REPOSITORY / "pem_network" / "1" / "model.onnx").is_file()
+GRAPH = MODEL_REPOSITORY / "pem_network" / "1" / "model.onnx"
 
 
 @pytest.fixture
 def image(tmp_path):
     """A small image of noise, as a file."""
-    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-    path = tmp_path / "noise.png"
-    Image.fromarray(pixels).save(path)
-    return path
+    Image.effect_noise((64, 48), 50).save(tmp_path / "noise.png")
+    return tmp_path / "noise.png"
 
 
-@pytest.fixture
-def no_server(monkeypatch):
-    """Fails the test when a server is made."""
+def test_a_broken_image_or_output_is_one_line_and_no_server_is_started(image, monkeypatch, capsys):
     monkeypatch.setattr(demo, "open_gateway", lambda *_, **__: pytest.fail("a server was made"))
-
-
-def broken_images(folder):
-    """Paths of what is no readable image."""
-    (folder / "empty.jpg").touch()
-    (folder / "text.jpg").write_text("no image")
-    whole = folder / "whole.png"
-    Image.new("RGB", (40, 30)).save(whole)
-    (folder / "cut.png").write_bytes(whole.read_bytes()[:60])
-    return [folder, *(folder / name for name in ("absent.jpg", "empty.jpg", "text.jpg", "cut.png"))]
-
-
-@pytest.mark.usefixtures("no_server")
-def test_a_broken_image_is_one_line_and_no_server_is_started(tmp_path, capsys):
-    for path in broken_images(tmp_path):
-        assert cli.main(["demo", str(path), "--output", str(tmp_path / "overlay.png")]) == 1
-        told = capsys.readouterr().err
-        assert str(path) in told
-        assert told.count("\n") == 1
-
-
-def test_a_good_image_has_no_problem(image):
     assert demo.image_problem(image) is None
+    folder = image.parent
+    broken = {"empty.jpg": b"", "text.jpg": b"text", "cut.png": image.read_bytes()[:60]}
+    for name, content in broken.items():
+        (folder / name).write_bytes(content)
+    images = [folder / name for name in (".", "absent.jpg", *broken)]
+    outputs = [folder / name for name in ("overlay.txt", "overlay", "noise.png/overlay.png")]
+    mistakes = [(path, folder / "overlay.png", path) for path in images]
+    for path, output, named in mistakes + [(image, output, output) for output in outputs]:
+        assert cli.main(["demo", str(path), "--output", str(output)]) == 1
+        message = capsys.readouterr().err
+        assert str(named) in message
+        assert message.count("\n") == 1
 
 
-@pytest.mark.usefixtures("no_server")
-@pytest.mark.parametrize("output", ["overlay.txt", "overlay", "noise.png/overlay.png"])
-def test_an_output_that_cannot_be_written_is_one_line(image, output, capsys):
-    target = image.parent / output
-    assert cli.main(["demo", str(image), "--output", str(target)]) == 1
-    message = capsys.readouterr().err
-    assert str(target) in message
-    assert message.count("\n") == 1
+PORTS = ["serve --http-port 65536", "serve --grpc-port -1", "serve --metrics-port http"]
+TIMES = ["serve --settle -1", "serve --limit-seconds nan"]
+OTHERS = ["serve --stub-network 20", "demo --threshold nan", "demo --threshold half", ""]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["serve", "--http-port", "65536"],
-        ["serve", "--grpc-port", "-1"],
-        ["serve", "--metrics-port", "http"],
-        ["demo", "--threshold", "1.5"],
-        ["demo", "--threshold", "nan"],
-        ["serve", "--stub-network", "20"],
-        ["demo", "--threshold", "half"],
-        ["serve", "--settle", "-1"],
-        ["serve", "--limit-seconds", "nan"],
-        [],
-    ],
-)
+@pytest.mark.parametrize("arguments", PORTS + TIMES + OTHERS)
 def test_wrong_options_are_refused(arguments, capsys):
     with pytest.raises(SystemExit, match="2"):
-        cli.main(arguments)
+        cli.main(arguments.split())
     assert "error" in capsys.readouterr().err
 
 
@@ -90,31 +56,20 @@ def test_the_old_name_of_the_stub_network_is_accepted(monkeypatch, capsys):
     assert "--stub-network" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not COMPLETE, reason="the network is missing: ./run export makes it")
+@pytest.mark.skipif(not GRAPH.is_file(), reason="the network is missing: ./run export makes it")
 def test_the_demo_prints_what_it_found_and_writes_both_images(tmp_path, capsys):
-    with Image.open(cli.EXAMPLE) as example:
-        size = example.size
     overlay = tmp_path / "new folder" / "found.png"
     # Triton gives up a step that got no processor for a second while it loads.
-    code, told = poll(
+    code, printed = poll(
         lambda: (cli.main(["demo", "--output", str(overlay)]), capsys.readouterr()),
         lambda ended: "is not healthy" not in ended[1].err,
     )
-    assert code == 0, told.err
-    for words in (
-        "label",
-        "score",
-        "share",
-        "preprocess",
-        "inference",
-        "round trip",
-        str(overlay),
-        "./run serve",
-        demo.PAGE,
-    ):
-        assert words in told.out
-    assert "ready after" in told.err
+    assert code == 0, printed.err
+    words = ["label", "score", "share", "preprocess", "inference", "round trip", "./run serve"]
+    for word in [*words, demo.PAGE, str(overlay)]:
+        assert word in printed.out
+    assert "ready after" in printed.err
     for path in (overlay, overlay.with_name("found-segmentation.png")):
-        with Image.open(path) as written:
-            assert written.size == size
+        with Image.open(path) as written, Image.open(cli.EXAMPLE) as example:
+            assert written.size == example.size
             assert written.getextrema() != ((0, 0),) * len(written.getbands())

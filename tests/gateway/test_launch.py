@@ -113,16 +113,17 @@ def serving(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Serving]
     indirect=["serving"],
 )
 def test_it_stops_on_a_signal_and_leaves_nothing(serving: Serving, ending: str, code: int) -> None:
-    serving.read_until("stop ")
+    log = serving.read_until("THE NETWORK IS A STUB: 20 ms a batch and 5 ms an image")
     assert regions(serving.names)  # else the check below could not fail
     if ending.startswith("SIG"):
         serving.process.send_signal(signal.Signals[ending])
     else:
         serving.type(CTRL_C)
-    serving.read_until("stopping")
+    log += serving.read_until("stopping")
     if ending == "ctrl-c twice":
         serving.type(CTRL_C)
     assert serving.process.wait() == code
+    assert "stub, NOT the network" in log
     assert leftovers(serving.folder, serving.names) == []
 
 

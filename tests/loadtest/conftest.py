@@ -12,7 +12,7 @@ from pem_loadtest import coordinator as module
 from pem_loadtest.coordinator import SCHEDULE, Coordinator
 from pem_loadtest.counters import Counts
 from pem_loadtest.options import Settings, add_options, read_settings
-from pem_loadtest.samples import RECORD, SAMPLE, Outcome, Samples
+from pem_loadtest.samples import RECORD, SAMPLE, Samples
 from pem_loadtest.sender import Schedule
 from pem_server import TritonServer
 
@@ -25,20 +25,12 @@ def server(stub: StubServer) -> TritonServer:
 
 @pytest.fixture
 def measured() -> Callable[..., Samples]:
-    """Makes samples from latencies in milliseconds."""
+    """Makes samples from latencies in milliseconds, and from other fields."""
 
-    def make(
-        latencies: list[float],
-        *,
-        lateness: float = 0.0,
-        outcome: Outcome = Outcome.ANSWERED,
-        pool_exhausted: bool = False,
-    ) -> Samples:
-        samples = np.zeros(len(latencies), SAMPLE)
-        samples["latency_ms"] = latencies
-        samples["lateness_ms"] = lateness
-        samples["outcome"] = outcome
-        samples["is_pool_exhausted"] = pool_exhausted
+    def make(latencies: list[float], **others: Any) -> Samples:
+        samples = np.zeros(len(latencies), SAMPLE)  # ANSWERED is 0
+        for name, value in {"latency_ms": latencies, **others}.items():
+            samples[name] = value
         return samples
 
     return make
@@ -51,35 +43,26 @@ class FakeWorkers:
     vanishing: whether a worker disappears after each schedule.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        workers: int = 1,
-        lateness_ms: float = 0.0,
-        uncounted: int = 0,
-        vanishing: bool = False,
-    ) -> None:
+    def __init__(self, settings: Settings, workers: int = 1, **faults: Any) -> None:
         self.names: list[str | None] = [f"worker {number}" for number in range(workers)]
         self.settings = settings
         self.schedules: list[Schedule] = []
         self.counts: Counts = Counts()
         self.log: list[str] = []
-        self.coordinator = Coordinator(settings, self, lambda: self.names, self.log.append)
-        self._lateness_ms, self._uncounted, self._vanishing = lateness_ms, uncounted, vanishing
+        self.coordinator = Coordinator(settings, self.send, lambda: self.names, self.log.append)
+        self._faults = {"lateness_ms": 0.0, "uncounted": 0, "vanishing": False} | faults
         self._received: list[Schedule] = []
 
-    def send_message(
-        self, msg_type: str, data: dict[str, Any], client_id: str | None = None
-    ) -> None:
+    def send(self, kind: str, data: dict[str, Any], worker: str | None) -> None:
         """What locust's runner does with a message."""
-        assert (msg_type, client_id) == (SCHEDULE, self.names[len(self._received)])
+        assert (kind, worker) == (SCHEDULE, self.names[len(self._received)])
         self._received.append(Schedule.from_message(data))
         if len(self._received) == len(self.names):
             received, self._received = self._received, []
             self.schedules += received
             for schedule, latencies in zip(received, self._serve(received), strict=True):
                 self.coordinator.on_ended(schedule.number, self._samples(schedule, latencies))
-            if self._vanishing:
+            if self._faults["vanishing"]:
                 self.names = self.names[1:]
 
     def _serve(self, schedules: list[Schedule]) -> list[list[float]]:
@@ -90,15 +73,13 @@ class FakeWorkers:
             free_at = max(free_at, due) + 0.02
             latencies[who].append((free_at - due) * 1e3)
         key = ("nv_inference_request_success", "fai-pem-m-ade")
-        self.counts[key] += len(arrivals) - self._uncounted
+        self.counts[key] += len(arrivals) - self._faults["uncounted"]
         return latencies
 
     def _samples(self, schedule: Schedule, latencies: list[float]) -> bytes:
-        late = self._lateness_ms
-        return b"".join(
-            RECORD.pack(due, latency + late, late, Outcome.ANSWERED, 0, False)
-            for due, latency in zip(schedule.offsets, latencies, strict=True)
-        )
+        late = self._faults["lateness_ms"]
+        sent = zip(schedule.offsets, latencies, strict=True)
+        return b"".join(RECORD.pack(due, ms + late, late, 0, 0, False) for due, ms in sent)
 
 
 @pytest.fixture

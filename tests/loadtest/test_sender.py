@@ -56,8 +56,8 @@ def send(monkeypatch: pytest.MonkeyPatch) -> Send:
         offsets: list[float],
         users: int,
         answer_s: Callable[[], float] = lambda: 0.0,
-        closed_s: float = 0.0,
         broken: float = 0.0,
+        closed_s: float = 0.0,
     ) -> Samples:
         ended: list[tuple[int, bytes]] = []
         sender = Sender(GOOD, BROKEN, broken, lambda number, log: ended.append((number, log)))
@@ -83,16 +83,11 @@ def send(monkeypatch: pytest.MonkeyPatch) -> Send:
     return run
 
 
-def test_every_arrival_is_sent_once_at_its_time(send: Send) -> None:
-    samples = send([0.0, 0.05, 0.05, 0.2], users=3)
-    np.testing.assert_allclose(samples["due_s"], [0.0, 0.05, 0.05, 0.2], atol=1e-9)
-    np.testing.assert_allclose(samples["lateness_ms"], 0, atol=1e-6)
-    assert not samples["is_pool_exhausted"].any()
-
-
 def test_a_slow_answer_delays_no_other_image_while_users_are_free(send: Send) -> None:
     slow = iter([0.4, 0.0, 0.0, 0.0])
-    samples = send([0.0, 0.1, 0.15, 0.2], users=2, answer_s=lambda: next(slow))
+    samples = send([0.0, 0.1, 0.1, 0.2], users=3, answer_s=lambda: next(slow))
+    np.testing.assert_allclose(samples["due_s"], [0.0, 0.1, 0.1, 0.2], atol=1e-9)  # each once
+    np.testing.assert_allclose(samples["lateness_ms"], 0, atol=1e-6)
     np.testing.assert_allclose(samples["latency_ms"], [400, 0, 0, 0], atol=1e-6)
     assert not samples["is_pool_exhausted"].any()
 
@@ -106,16 +101,14 @@ def test_without_a_free_user_latency_counts_from_the_planned_time(send: Send) ->
 
 def test_in_a_closed_loop_each_user_sends_when_it_has_its_answer(send: Send) -> None:
     samples = send([], users=2, answer_s=lambda: 0.1, closed_s=0.45)
-    assert len(samples) == 10  # two at a time, begun at 0, 0.1, 0.2, 0.3 and 0.4
-    assert (samples["lateness_ms"] == 0).all()
+    np.testing.assert_allclose(samples["due_s"], np.repeat(np.arange(5) / 10, 2), atol=1e-9)
+    np.testing.assert_allclose(samples["latency_ms"], 100)
     assert not samples["is_pool_exhausted"].any()
 
 
-@pytest.mark.parametrize(("share", "fewest", "most"), [(0.0, 0, 0), (0.5, 50, 150)])
-def test_a_share_of_the_images_is_broken(send: Send, share: float, fewest: int, most: int) -> None:
-    samples = send([0.0] * 200, users=4, broken=share)
-    assert fewest <= (samples["image"] >= len(GOOD)).sum() <= most
-    assert set(samples["image"]) >= set(range(len(GOOD)))
+def test_a_share_of_the_images_is_broken(send: Send) -> None:
+    samples = send([0.0] * 200, users=4, broken=0.5)
+    assert set(samples["image"]) == set(range(len(GOOD) + len(BROKEN)))
 
 
 def test_a_process_without_a_shard_ends_at_once(send: Send) -> None:

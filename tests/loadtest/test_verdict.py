@@ -1,125 +1,96 @@
 """Pass, missed goal, invalid: from samples, and from the server's count."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pem_loadtest import verdict
 from pem_loadtest.samples import Outcome, Samples
-from pem_loadtest.verdict import (
-    Judgement,
-    Limits,
-    Verdict,
-    conservation_problem,
-    is_beyond_knee,
-    judge,
-    worst,
-)
+from pem_loadtest.verdict import Limits, Verdict
 
 LIMITS = Limits(latency_ms=100.0, lateness_ms=20.0, failure_share=0.01)
 Make = Callable[..., Samples]
 
 
-def test_a_run_that_meets_every_goal_passes(measured: Make) -> None:
-    assert judge(measured([100.0] * 99 + [5000.0]), 10.0, LIMITS) == (Verdict.PASS, ())
+@pytest.fixture
+def mixed(measured: Make) -> Make:
+    """Samples of several kinds: (number, latency_ms, further arguments of `measured`)."""
+    return lambda *parts: np.concatenate(
+        [measured([latency] * number, **more) for number, latency, more in parts]
+    )
 
 
-def test_one_answer_in_fifty_that_is_late_misses_a_goal_of_p99(measured: Make) -> None:
-    verdict, reasons = judge(measured([50.0] * 98 + [101.0] * 2), 10.0, LIMITS)
-    assert verdict is Verdict.MISSED
-    assert "101.0 ms" in reasons[0]
-
-
-def test_another_percentile_may_be_the_goal(measured: Make) -> None:
-    samples = measured([50.0] * 98 + [101.0] * 2)
-    assert judge(samples, 10.0, LIMITS._replace(percentile=95.0)).verdict is Verdict.PASS
-
-
-@pytest.mark.parametrize(("failures", "verdict"), [(1, Verdict.PASS), (2, Verdict.MISSED)])
-def test_failures_above_their_share_miss_the_goal(
-    measured: Make, failures: int, verdict: Verdict
-) -> None:
-    bad = measured([1.0] * failures, outcome=Outcome.WRONG_ANSWER)
-    samples = np.concatenate([measured([50.0] * (100 - failures)), bad])
-    found = judge(samples, 10.0, LIMITS)
-    assert found.verdict is verdict
-    if found.reasons:
-        assert "2 wrong_answer" in found.reasons[0]
-
-
-def test_answering_nothing_is_no_pass(measured: Make) -> None:
-    samples = measured([1.0] * 10, outcome=Outcome.OVERLOADED)
-    generous = LIMITS._replace(failure_share=0.999)
-    assert judge(samples[:0], 1.0, generous).verdict is Verdict.INVALID
-    assert judge(samples, 1.0, generous._replace(failure_share=1.0)).verdict is Verdict.MISSED
-
-
-def test_too_few_answers_a_second_miss_the_goal(measured: Make) -> None:
-    limits = LIMITS._replace(answered_per_second=11.0)
-    assert judge(measured([1.0] * 110), 10.0, limits).verdict is Verdict.PASS
-    assert judge(measured([1.0] * 109), 10.0, limits).verdict is Verdict.MISSED
-
-
-def test_late_sending_makes_a_run_invalid_however_fine_its_latency(measured: Make) -> None:
-    samples = np.concatenate([measured([10.0] * 98), measured([30.0] * 2, lateness=21.0)])
-    found = judge(samples, 10.0, LIMITS)
-    assert found.verdict is Verdict.INVALID
-    assert "21.0 ms" in found.reasons[0]
-    assert judge(samples, 10.0, LIMITS._replace(lateness_ms=21.0)).verdict is Verdict.PASS
-
-
-def test_an_exhausted_pool_makes_a_run_invalid(measured: Make) -> None:
-    samples = np.concatenate([measured([10.0] * 999), measured([10.0], pool_exhausted=True)])
-    found = judge(samples, 10.0, LIMITS)
-    assert found.verdict is Verdict.INVALID
-    assert "--users" in found.reasons[0]
+POOL = {"is_pool_exhausted": True}
+LATE = {"lateness_ms": 100.0}
+WRONG = {"outcome": Outcome.WRONG_ANSWER}
+SLOW = [(98, 50.0, {}), (2, 101.0, {})]
 
 
 @pytest.mark.parametrize(
-    ("latency", "lateness", "pool_exhausted", "expected"),
+    ("parts", "limits", "expected", "reason"),
     [
-        (50.0, 0.0, False, False),
-        (150.0, 0.0, False, True),
-        (250.0, 100.0, True, True),  # 150 ms on the way: the server itself was too slow
-        (150.0, 100.0, True, None),  # 50 ms on the way: the pool was too small
-        (250.0, 100.0, False, None),  # this machine was too slow
+        ([(99, 100.0, {}), (1, 5000.0, {})], {}, Verdict.PASS, ""),
+        (SLOW, {}, Verdict.MISSED, "101.0 ms"),  # one answer in fifty is late for p99
+        (SLOW, {"percentile": 95.0}, Verdict.PASS, ""),
+        ([(99, 50.0, {}), (1, 1.0, WRONG)], {}, Verdict.PASS, ""),
+        ([(98, 50.0, {}), (2, 1.0, WRONG)], {}, Verdict.MISSED, "2 wrong_answer"),
+        ([(10, 1.0, WRONG)], {"failure_share": 1.0}, Verdict.MISSED, "p99 is nan"),
+        ([(0, 1.0, {})], {}, Verdict.INVALID, "nothing was sent"),
+        ([(110, 1.0, {})], {"answered_per_second": 11.0}, Verdict.PASS, ""),
+        ([(109, 1.0, {})], {"answered_per_second": 11.0}, Verdict.MISSED, "the goal is 11"),
+        # However fine its latency.
+        ([(98, 10.0, {}), (2, 30.0, {"lateness_ms": 21.0})], {}, Verdict.INVALID, "21.0 ms"),
+        ([(98, 9.0, {}), (2, 9.0, {"lateness_ms": 21.0})], {"lateness_ms": 21.0}, Verdict.PASS, ""),
+        ([(99, 1.0, {}), (1, 1.0, POOL)], {}, Verdict.INVALID, "--users"),
+    ],
+)
+def test_a_step_passes_misses_a_goal_or_is_invalid(
+    parts: Any, limits: dict[str, float], expected: Verdict, reason: str, mixed: Make
+) -> None:
+    found = verdict.evaluate(mixed(*parts), 10.0, LIMITS._replace(**limits))
+    assert found.verdict is expected
+    assert len(found.reasons) == bool(reason)
+    assert reason in "".join(found.reasons)
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ([(99, 50.0, {})], False),
+        ([(99, 150.0, {})], True),
+        ([(99, 250.0, LATE | POOL)], True),  # 150 ms on the way: the server itself was too slow
+        ([(99, 150.0, LATE | POOL)], None),  # 50 ms on the way: the pool was too small
+        ([(99, 250.0, LATE)], None),  # this machine was too slow
+        ([(50, 50.0, POOL), (50, 5.0, WRONG)], True),
     ],
 )
 def test_a_step_of_the_ladder_proves_something_or_nothing(
-    measured: Make, latency: float, lateness: float, pool_exhausted: bool, expected: bool | None
+    parts: Any, expected: bool | None, mixed: Make
 ) -> None:
-    samples = measured([latency] * 100, lateness=lateness, pool_exhausted=pool_exhausted)
-    assert is_beyond_knee(samples, 10.0, LIMITS) is expected
-
-
-def test_a_step_that_exhausts_the_pool_and_fails_is_above_the_knee(measured: Make) -> None:
-    refused = measured([5.0] * 50, outcome=Outcome.OVERLOADED)
-    samples = np.concatenate([measured([50.0] * 50, pool_exhausted=True), refused])
-    assert is_beyond_knee(samples, 10.0, LIMITS) is True
+    assert verdict.is_beyond_knee(mixed(*parts), 10.0, LIMITS) is expected
 
 
 @pytest.mark.parametrize(
     ("succeeded", "uncertain", "counted", "words"),
     [
-        (0, 0, 0, None),
-        (100, 0, 100, None),
-        (100, 5, 100, None),
-        (100, 5, 105, None),
+        (100, 5, 105, ""),
         (100, 5, 106, "counted 106"),
-        (100, 0, 101, "counted 101"),
         (100, 0, 99, "--metrics"),
         (100, 0, -3, "restarted"),
     ],
 )
 def test_what_clients_got_is_what_the_server_counted(
-    succeeded: int, uncertain: int, counted: float, words: str | None
+    succeeded: int, uncertain: int, counted: float, words: str
 ) -> None:
-    problem = conservation_problem(succeeded, uncertain, counted)
-    assert (problem is None) if words is None else (problem and words in problem)
+    problem = verdict.conservation_problem(succeeded, uncertain, counted) or ""
+    assert bool(problem) is bool(words)
+    assert words in problem
 
 
 def test_the_worst_verdict_counts_and_brings_its_reasons_alone() -> None:
-    missed, invalid = Judgement(Verdict.MISSED, ("slow",)), Judgement(Verdict.INVALID, ("late",))
-    assert worst([Judgement(Verdict.PASS), missed]) == missed
-    assert worst([missed, invalid, Judgement(Verdict.PASS)]) == invalid
-    assert worst([]).verdict is Verdict.PASS
+    kinds = ((Verdict.MISSED, ("slow",)), (Verdict.INVALID, ("late",)), (Verdict.PASS, ()))
+    missed, invalid, passed = (verdict.Evaluation(*each) for each in kinds)
+    assert verdict.worst([missed, invalid, passed]) == invalid
+    assert verdict.worst([]).verdict is Verdict.PASS

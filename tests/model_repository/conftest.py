@@ -1,29 +1,31 @@
-"""Models as the Python backend imports them, ready to execute, and what goes in and comes out."""
+"""Models as the Python backend imports them, ready to execute, and what they report."""
 
 import importlib
-import io
-import json
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import openvino
 import pytest
 import triton_python_backend_utils as pb_utils
-from google.protobuf import json_format
+from onnx import helper, save
+from onnx.helper import make_tensor_value_info
 from PIL import Image
+from step_requests import model_arguments
 
-from pem_server.model_config import read_model_config
+from pem_server.checkout import MODEL_REPOSITORY
 
 Load = Callable[..., ModuleType]
 
 
 @pytest.fixture(autouse=True)
-def _restore_pillow_limit(monkeypatch) -> None:
-    """`preprocessing` sets Pillow's own limit for its process, which here is everyone's."""
+def _forget_what_models_did(monkeypatch) -> None:
+    """Pillow's own limit, set for the process; logs; and what was reported to Prometheus."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    for kept in (pb_utils.Logger.errors, pb_utils.Logger.warnings, pb_utils.MetricFamily.registry):
+        kept.clear()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -36,7 +38,7 @@ def _one_openvino_core() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def load_model(root) -> Load:
+def load_model() -> Load:
     """Import a module of a model's version folder, by default `model`, as a new one.
 
     As the backend does: package "1", with version and model folder at the end of sys.path. Several
@@ -44,7 +46,7 @@ def load_model(root) -> Load:
     """
 
     def load(model: str, module: str = "model") -> ModuleType:
-        folder = root / "model_repository" / model
+        folder = MODEL_REPOSITORY / model
         paths = [str(folder / "1"), str(folder)]
         _forget_version_packages()
         sys.path.extend(paths)
@@ -57,6 +59,21 @@ def load_model(root) -> Load:
     return load
 
 
+@pytest.fixture
+def save_graph(tmp_path) -> Callable[..., Path]:
+    """Write an ONNX graph of these nodes to a file."""
+
+    def save_nodes(nodes, inputs, outputs, constants=(), **metadata: str) -> Path:
+        tensors = [[make_tensor_value_info(*each) for each in side] for side in (inputs, outputs)]
+        graph = helper.make_graph(nodes, "test", *tensors, constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        helper.set_model_props(model, metadata)
+        save(model, tmp_path / "model.onnx")
+        return tmp_path / "model.onnx"
+
+    return save_nodes
+
+
 def _forget_version_packages() -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "1"]:
         del sys.modules[name]
@@ -64,141 +81,31 @@ def _forget_version_packages() -> None:
 
 
 @pytest.fixture
-def model_config(root) -> Callable[[str], dict[str, Any]]:
-    """A model's configuration as the backend hands it over, without its defaults."""
+def start_model(load_model) -> Callable[..., Any]:
+    """A model of the repository, initialized with its own configuration or other parameters."""
 
-    def read(model: str) -> dict[str, Any]:
-        config = read_model_config(root / "model_repository" / model)
-        return json_format.MessageToDict(config, preserving_proto_field_name=True)
-
-    return read
-
-
-@pytest.fixture
-def start_model(load_model, model_config) -> Callable[[str], Any]:
-    """A model of the repository, initialized with its own configuration."""
-
-    def start(name: str) -> Any:
+    def start(name: str, **parameters: str) -> Any:
         model = load_model(name).TritonPythonModel()
-        model.initialize({"model_config": json.dumps(model_config(name))})
+        model.initialize(model_arguments(name, **parameters))
         return model
 
     return start
 
 
 @pytest.fixture
-def request_of() -> Callable[..., pb_utils.InferenceRequest]:
-    """A request of named arrays."""
-
-    def make(cancelled: bool = False, **arrays: np.ndarray) -> pb_utils.InferenceRequest:
-        tensors = [pb_utils.Tensor(name, array) for name, array in arrays.items()]
-        return pb_utils.InferenceRequest(tensors, cancelled)
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def png() -> Callable[[int, int], bytes]:
-    """A red image of width x height, as a file's bytes."""
-
-    def encode(width: int, height: int) -> bytes:
-        file = io.BytesIO()
-        Image.new("RGB", (width, height), (255, 0, 0)).save(file, "PNG")
-        return file.getvalue()
-
-    return encode
-
-
-@pytest.fixture(scope="session")
-def strings() -> Callable[..., np.ndarray]:
-    """Byte strings as the backend gives TYPE_STRING: (N, 1)."""
-    return lambda *items: np.array([[item] for item in items], dtype=object)
-
-
-@pytest.fixture(scope="session")
-def network_outputs() -> Callable[..., dict[str, np.ndarray]]:
-    """Tensors for pem_render: per image one query of class 20 that fills it, with this score."""
-
-    def make(*scores: float) -> dict[str, np.ndarray]:
-        count = len(scores)
-        every = np.zeros((count, 100), np.float32)
-        every[:, 0] = scores
-        return {
-            "class_ids": np.full((count, 100), 20, np.int32),
-            "scores": every,
-            "masks": np.zeros((count, 640, 640), np.uint8),
-            "geometry": np.array([[30, 40, 480, 640]] * count, np.int32),
-        }
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def clock() -> Callable[[int], np.ndarray]:
-    """(N, 2): pem_preprocess ran for half a second."""
-    return lambda count: np.array([[1.0, 1.5]] * count)
-
-
-@pytest.fixture(scope="session")
-def good_inputs(png, strings, network_outputs, clock) -> dict[str, dict[str, np.ndarray]]:
-    """The tensors of a good request of one image, by model."""
-    outputs = network_outputs(0.9)
-    return {
-        "pem_preprocess": {"image": strings(png(40, 30))},
-        "pem_postprocess": outputs | {"clock": clock(1)},
-        "pem_render": outputs,
-    }
-
-
-@pytest.fixture
-def arrays_of() -> Callable[[pb_utils.InferenceResponse], dict[str, np.ndarray]]:
-    """The outputs of an answer that must not be an error."""
-
-    def read(response: pb_utils.InferenceResponse) -> dict[str, np.ndarray]:
-        assert not response.has_error(), response.error().message()
-        return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
-
-    return read
-
-
-@pytest.fixture(autouse=True)
-def series() -> Iterator[Callable[..., pb_utils.Series]]:
-    """What the models of one test reported to Prometheus: a series by its name and labels."""
+def series() -> Callable[..., pb_utils.Series]:
+    """A series reported to Prometheus, by its name and labels."""
     registry = pb_utils.MetricFamily.registry
-    registry.clear()
-
-    def read(name: str, **labels: str) -> pb_utils.Series:
-        return registry[name][tuple(sorted(labels.items()))]
-
-    yield read
-    registry.clear()
+    return lambda name, **labels: registry[name][tuple(sorted(labels.items()))]
 
 
 @pytest.fixture
-def outcomes(series) -> Callable[[str], dict[str, float]]:
+def outcomes() -> Callable[[str], dict[str, float]]:
     """The images of a step by outcome, those that occurred."""
 
     def read(step: str) -> dict[str, float]:
-        return {
-            dict(labels)["outcome"]: counter.total
-            for labels, counter in pb_utils.MetricFamily.registry["pem_images_total"].items()
-            if dict(labels)["step"] == step and counter.total
-        }
+        counters = pb_utils.MetricFamily.registry["pem_images_total"].items()
+        totals = {(dict(key)["step"], dict(key)["outcome"]): one.total for key, one in counters}
+        return {outcome: total for (of, outcome), total in totals.items() if of == step and total}
 
     return read
-
-
-@pytest.fixture
-def logged_errors() -> Iterator[list[str]]:
-    """What the models log as errors during one test."""
-    pb_utils.Logger.errors.clear()
-    yield pb_utils.Logger.errors
-    pb_utils.Logger.errors.clear()
-
-
-@pytest.fixture
-def logged_warnings() -> Iterator[list[str]]:
-    """What the models log as warnings during one test."""
-    pb_utils.Logger.warnings.clear()
-    yield pb_utils.Logger.warnings
-    pb_utils.Logger.warnings.clear()

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import openvino
 import pytest
-from onnx import TensorProto, helper, numpy_helper, save
+from onnx import TensorProto, helper, numpy_helper
 
 SHA = "00ff"
 
@@ -16,14 +16,11 @@ def int8_graph(load_model):
 
 
 @pytest.fixture
-def graph(tmp_path):
+def graph(save_graph):
     """Two convolutions, concatenated for a third; the second reads the first."""
     random = np.random.default_rng(0)
-    weights = {
-        "w1": random.normal(size=(4, 3, 3, 3)),
-        "w2": random.normal(size=(4, 4, 1, 1)),
-        "w3": random.normal(size=(4, 8, 1, 1)),
-    }
+    shapes = {"w1": (4, 3, 3, 3), "w2": (4, 4, 1, 1), "w3": (4, 8, 1, 1)}
+    weights = {name: random.normal(size=shape) for name, shape in shapes.items()}
     nodes = [
         helper.make_node("Conv", ["x", "w1"], ["a"], "one", pads=[1] * 4),
         helper.make_node("Relu", ["a"], ["b"]),
@@ -32,17 +29,12 @@ def graph(tmp_path):
         helper.make_node("Concat", ["b", "d"], ["e"], axis=1),
         helper.make_node("Conv", ["e", "w3"], ["y"], "three"),
     ]
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 8, 8])
+    x, y = (("x", TensorProto.FLOAT, [1, 3, 8, 8]), ("y", TensorProto.FLOAT, [1, 4, 8, 8]))
     constants = [numpy_helper.from_array(w.astype(np.float32), n) for n, w in weights.items()]
-    made = helper.make_graph(nodes, "three", [x], [y], constants)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    model.metadata_props.add(key="weights_sha256", value=SHA)
-    save(model, tmp_path / "model.onnx")
-    return openvino.Core().read_model(tmp_path / "model.onnx")
+    return openvino.Core().read_model(save_graph(nodes, [x], [y], constants, weights_sha256=SHA))
 
 
-RANGES = {"x": (-1.01, 1.0), "b": (0.0, 12.0), "d": (0.0, 12.0), "e": (0.0, 12.0)}
+RANGES = {"x": (-1.01, 1.0)} | dict.fromkeys("bde", (0.0, 12.0))
 
 
 def ranges_file(tmp_path, **changes):
@@ -57,35 +49,21 @@ def quantized_tensors(graph):
     return [n.input_value(0) for n in nodes if n.get_type_name() == "FakeQuantize"]
 
 
-def test_ranges_are_read(int8_graph, graph, tmp_path):
+def test_ranges_are_read_and_those_of_another_graph_are_not(int8_graph, graph, tmp_path):
     assert int8_graph.read_ranges(ranges_file(tmp_path), graph) == (RANGES, "")
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"weights_sha256": "11"}, "other weights"),
-        ({"ranges": {"q": [0, 1]}}, "lacks, q"),
-    ],
-)
-def test_ranges_of_another_graph_are_not_taken(int8_graph, graph, tmp_path, changes, reason):
-    ranges, why = int8_graph.read_ranges(ranges_file(tmp_path, **changes), graph)
-
-    assert ranges == {}
-    assert "model.ranges.json" in why
-    assert reason in why
-
-
-def test_a_graph_that_does_not_name_its_weights_takes_no_ranges(int8_graph, graph, tmp_path):
+    wrong = {"weights": {"weights_sha256": "11"}, " q": {"ranges": {"q": [0, 1]}}}
+    for reason, changes in wrong.items():
+        ranges, why = int8_graph.read_ranges(ranges_file(tmp_path, **changes), graph)
+        assert ranges == {}
+        assert "model.ranges.json" in why
+        assert reason in why
     parameter = openvino.opset13.parameter([1], np.float32)
-    other = openvino.Model([openvino.opset13.relu(parameter)], [parameter])
-
-    assert int8_graph.read_ranges(ranges_file(tmp_path), other)[0] == {}
+    nameless = openvino.Model([openvino.opset13.relu(parameter)], [parameter])
+    assert int8_graph.read_ranges(ranges_file(tmp_path), nameless)[0] == {}
 
 
 def test_each_tensor_is_quantized_once_and_a_concatenation_not_again(int8_graph, graph):
     assert int8_graph.quantize_graph(graph, RANGES) == 3
-
     names = [name for source in quantized_tensors(graph) for name in source.get_names()]
     assert sorted(set(names) & RANGES.keys()) == ["b", "d", "x"]
     assert len(quantized_tensors(graph)) == 6  # these and three weights
@@ -93,7 +71,6 @@ def test_each_tensor_is_quantized_once_and_a_concatenation_not_again(int8_graph,
 
 def test_a_layer_of_no_quantized_tensor_stays_in_floats(int8_graph, graph):
     assert int8_graph.quantize_graph(graph, {"b": (0.0, 12.0)}) == 1
-
     layers = [n for n in graph.get_ordered_ops() if n.get_type_name() == "Convolution"]
     kinds = [layer.input_value(0).get_node().get_type_name() for layer in layers]
     assert kinds == ["Parameter", "FakeQuantize", "Concat"]
@@ -104,8 +81,6 @@ def test_int8_is_close_to_floats_and_not_the_same(int8_graph, graph):
     x = np.random.default_rng(1).uniform(-1, 1, (1, 3, 8, 8)).astype(np.float32)
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     exact = openvino.compile_model(graph, "CPU", settings)(x)[0]
-
     int8_graph.quantize_graph(graph, RANGES)
     int8 = openvino.compile_model(graph, "CPU", settings)(x)[0]
-
     assert 0 < np.abs(int8 - exact).max() < 0.05 * np.abs(exact).max()

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
-ORIENTATION = 0x0112  # the EXIF tag
+KINDS = ("JPEG", "PNG", "WEBP", "BMP")
 
 
 @pytest.fixture
@@ -33,94 +34,73 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
 
 
 def noise(width: int = 37, height: int = 23) -> Image.Image:
-    values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(values)
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
 
 
 def png_header(width: int, height: int) -> bytes:
     """A PNG that ends after saying its size, 8-bit RGB, where its pixels would start."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     checksum = struct.pack(">I", zlib.crc32(header))
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + checksum + b"\0\0\0\x09IDAT"
+    return b"\x89PNG\r\n\x1a\n\0\0\0\x0d" + header + checksum + b"\0\0\0\x09IDAT"
 
 
-def gray16(*values: int) -> Image.Image:
-    return Image.fromarray(np.array([values], np.uint16))
+def turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
 
 
-def see_through(mode: str, *values: tuple[int, ...]) -> Image.Image:
+def row(mode: str, *values: int | tuple[int, ...]) -> Image.Image:
+    """An image of these pixels; those of mode P are red and blue."""
     image = Image.new(mode, (len(values), 1))
+    if mode == "P":
+        image.putpalette([*RED, 0, 0, 255])
     image.putdata(values)
     return image
 
 
-def palette_image() -> Image.Image:
-    image = Image.new("P", (2, 1))
-    image.putpalette([*RED, 0, 0, 255])
-    image.putdata([0, 1])
-    return image
-
-
 @pytest.mark.parametrize(
-    ("data", "pixels"),
+    ("image", "kind", "options", "pixels"),
     [
-        (encoded(Image.new("RGB", (1, 1), RED), "PNG"), [RED]),
-        (encoded(Image.new("RGB", (1, 1), RED), "BMP"), [RED]),
-        (encoded(Image.new("RGB", (1, 1), RED), "WEBP", lossless=True), [RED]),
-        (encoded(palette_image(), "PNG"), [RED, (0, 0, 255)]),
-        (encoded(palette_image(), "PNG", transparency=1), [RED, WHITE]),
-        (encoded(Image.new("L", (1, 1), 77), "PNG"), [(77, 77, 77)]),
-        (encoded(Image.new("1", (1, 1), 1), "BMP"), [WHITE]),
-        (
-            encoded(gray16(0, 256, 257, 32767, 65535), "PNG"),
-            [(v,) * 3 for v in (0, 1, 1, 127, 255)],
-        ),
-        (
-            encoded(see_through("RGBA", (*RED, 255), (0, 0, 0, 0), (0, 0, 0, 128)), "PNG"),
-            [RED, WHITE, (127, 127, 127)],
-        ),
-        (encoded(see_through("LA", (0, 255), (0, 0)), "PNG"), [(0, 0, 0), WHITE]),
-        (encoded(Image.new("RGB", (1, 1), RED), "PNG", transparency=RED), [WHITE]),
+        (row("RGB", RED), "PNG", {}, [RED]),
+        (row("RGB", RED), "BMP", {}, [RED]),
+        (row("RGB", RED), "WEBP", {"lossless": True}, [RED]),
+        (row("RGB", RED), "PNG", {"transparency": RED}, [WHITE]),
+        (row("P", 0, 1), "PNG", {}, [RED, (0, 0, 255)]),
+        (row("P", 0, 1), "PNG", {"transparency": 1}, [RED, WHITE]),
+        (row("L", 77), "PNG", {}, [77]),
+        (row("1", 1), "BMP", {}, [WHITE]),
+        (row("I;16", 0, 256, 257, 65535), "PNG", {}, [0, 1, 1, 255]),
+        (row("RGBA", (*RED, 255), (0, 0, 0, 0), (0, 0, 0, 128)), "PNG", {}, [RED, WHITE, 127]),
+        (row("LA", (0, 255), (0, 0)), "PNG", {}, [0, WHITE]),
     ],
-    ids=str,
 )
-def test_every_kind_of_pixel_becomes_rgb(preprocessing, limits, data, pixels):
-    image, _ = preprocessing.decode(data, limits)
-
-    assert image.mode == "RGB"
-    assert np.asarray(image).reshape(-1, 3).tolist() == [list(pixel) for pixel in pixels]
+def test_every_kind_of_pixel_becomes_rgb(preprocessing, limits, image, kind, options, pixels):
+    rgb, _ = preprocessing.decode(encoded(image, kind, **options), limits)
+    assert rgb.mode == "RGB"
+    expected = np.stack([np.broadcast_to(pixel, 3) for pixel in pixels])
+    assert np.array_equal(np.asarray(rgb)[0], expected)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_jpegs_of_every_color_space_become_rgb(preprocessing, limits, mode, progressive):
-    data = encoded(Image.new("RGB", (8, 8), (200, 200, 200)).convert(mode), "JPEG")
-
-    image, _ = preprocessing.decode(data, limits)
-
+    gray = Image.new("RGB", (8, 8), (200, 200, 200)).convert(mode)
+    image, _ = preprocessing.decode(encoded(gray, "JPEG", progressive=progressive), limits)
     assert np.abs(np.asarray(image, int) - 200).max() <= 2
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "MPO"])
 def test_animations_give_their_first_frame(preprocessing, limits, kind):
-    red, blue = Image.new("RGB", (4, 4), RED), Image.new("RGB", (4, 4), (0, 0, 255))
-    data = encoded(red, kind, save_all=True, append_images=[blue])
-
-    middle = preprocessing.decode(data, limits)[0].getpixel((2, 2))
-
-    assert np.abs(np.subtract(middle, RED)).max() <= 2
+    data = encoded(row("RGB", RED), kind, save_all=True, append_images=[row("RGB", (0, 0, 255))])
+    assert preprocessing.decode(data, limits)[0].getpixel((0, 0)) == pytest.approx(RED, abs=2)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_exif_orientation_is_undone(preprocessing, limits, kind, orientation):
-    stored = noise(48, 32)
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    data = encoded(stored, kind, exif=exif)
-
+    data = encoded(noise(48, 32), kind, exif=turned(orientation))
     image, _ = preprocessing.decode(data, limits)
-
     assert image.size == ((48, 32) if orientation < 5 else (32, 48))
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     assert (np.asarray(image) == np.asarray(upright)).all()
@@ -137,14 +117,9 @@ def test_damaged_exif_is_no_reason_to_refuse_a_good_image(preprocessing, limits,
     [
         (b"", "0 bytes"),
         (b"a street with cars", "18 bytes"),
-        (b"\0" * 1000, "1,000 bytes"),
         (encoded(noise(), "GIF"), "JPEG, PNG, WebP or BMP"),
-        (encoded(noise(), "TIFF"), "JPEG, PNG, WebP or BMP"),
-        (encoded(noise(), "JPEG")[:600], "cannot be decoded"),
+        *((encoded(noise(), kind)[:600], "cannot be decoded") for kind in KINDS),
         (encoded(noise(300, 200), "JPEG")[:20_000], "cannot be decoded"),  # of a reduced size
-        (encoded(noise(), "PNG")[:600], "cannot be decoded"),
-        (encoded(noise(), "WEBP")[:600], "cannot be decoded"),
-        (encoded(noise(), "BMP")[:600], "cannot be decoded"),
         (encoded(noise(), "BMP").replace(b"\x25\0\0\0", bytes(4), 1), "cannot be decoded"),
         (png_header(0, 5), "cannot be decoded"),
         (png_header(30_000, 30_000), "30,000 x 30,000"),
@@ -157,41 +132,23 @@ def test_damaged_exif_is_no_reason_to_refuse_a_good_image(preprocessing, limits,
 def test_what_is_no_usable_image_is_refused_in_one_line(preprocessing, limits, data, part):
     with pytest.raises(preprocessing.ImageError) as caught:
         preprocessing.decode(data, limits, 64)
-
     assert part in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_an_image_at_the_limits_is_accepted(preprocessing):
-    data = encoded(noise(20, 10), "PNG")
-
-    image, _ = preprocessing.decode(data, preprocessing.Limits(len(data), 200))
-
-    assert image.size == (20, 10)
 
 
 def test_a_jpeg_with_endless_scans_is_refused(preprocessing, limits):
     data = encoded(noise(), "JPEG", progressive=True)
     last_scan = data[data.rindex(b"\xff\xda") : -2]
-
-    with pytest.raises(preprocessing.ImageError, match="100 scans"):
+    with pytest.raises(preprocessing.LimitError, match="100 scans"):
         preprocessing.decode(data[:-2] + last_scan * 100 + data[-2:], limits)
     assert preprocessing.decode(data[:-2] + last_scan * 10 + data[-2:], limits)
-
-
-def test_scan_markers_in_thumbnails_and_after_the_image_are_no_scans(preprocessing, limits):
-    scan_markers = b"\xff\xda\0\x02" * 200
-    data = encoded(noise(), "JPEG", comment=scan_markers) + b"\0\0" + scan_markers
-
+    markers = b"\xff\xda\0\x02" * 200  # as in a thumbnail, and after the image: no scans
+    data = encoded(noise(), "JPEG", comment=markers) + b"\0\0" + markers
     assert preprocessing.decode(data, limits)[1] == (23, 37)
 
 
 def test_running_out_of_memory_is_not_blamed_on_the_client(preprocessing, limits, monkeypatch):
-    def exhausted(*_args, **_options):
-        raise MemoryError
-
-    monkeypatch.setattr(Image, "open", exhausted)
-
+    monkeypatch.setattr(Image, "open", Mock(side_effect=MemoryError))
     with pytest.raises(MemoryError):
         preprocessing.decode(encoded(noise(), "PNG"), limits)
 
@@ -213,23 +170,19 @@ def damaged_copies(data: bytes, count: int) -> Iterator[bytes]:
         yield bytes(copy)
 
 
+ANIMATED = {"save_all": True, "append_images": [ImageOps.invert(noise())]}
+
+
 @pytest.mark.parametrize(
     "data",
     [
-        encoded(
-            noise(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06"
-        ),
+        *(encoded(noise(), kind, exif=turned(6)) for kind in KINDS),
+        *(encoded(noise(), kind, **ANIMATED) for kind in ("MPO", "PNG", "WEBP")),
         encoded(noise(), "JPEG", progressive=True),
         encoded(noise().convert("CMYK"), "JPEG"),
-        encoded(noise(), "MPO", save_all=True, append_images=[noise()]),
-        encoded(noise(), "PNG"),
         encoded(noise().convert("P"), "PNG", transparency=3),
-        encoded(gray16(*range(0, 65536, 999)), "PNG"),
-        encoded(noise(), "PNG", save_all=True, append_images=[ImageOps.invert(noise())]),
-        encoded(noise(), "WEBP"),
+        encoded(row("I;16", *range(0, 65536, 999)), "PNG"),
         encoded(noise().convert("RGBA"), "WEBP", lossless=True),
-        encoded(noise(), "WEBP", save_all=True, append_images=[ImageOps.invert(noise())]),
-        encoded(noise(), "BMP"),
         encoded(noise().convert("P"), "BMP"),
     ],
     ids=lambda data: f"{data[:4]!r} {len(data)} bytes",
@@ -246,45 +199,35 @@ def test_a_damaged_file_is_decoded_or_refused(preprocessing, limits, data):
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "geometry"),
+    "geometry",
     [
-        (640, 640, (640, 640, 640, 640)),
-        (1280, 640, (640, 1280, 320, 640)),
-        (640, 1280, (1280, 640, 640, 320)),
-        (400, 300, (300, 400, 480, 640)),
-        (683, 512, (512, 683, 480, 640)),
-        (1, 1, (1, 1, 640, 640)),
-        (5000, 1, (1, 5000, 1, 640)),
-        (1, 5000, (5000, 1, 640, 1)),
+        (640, 640, 640, 640),
+        (1280, 640, 640, 320),
+        (512, 683, 480, 640),
+        (1, 1, 640, 640),
+        (1, 5000, 1, 640),
+        (5000, 1, 640, 1),
     ],
 )
-def test_the_longer_side_fills_the_square_and_the_rest_is_padding(
-    preprocessing, width, height, geometry
-):
+def test_the_longer_side_fills_the_square_and_the_rest_is_padding(preprocessing, geometry):
+    height, width, fitted_height, fitted_width = geometry
     square = np.zeros((640, 640, 3), np.uint8)
-
     assert preprocessing.fit(Image.new("RGB", (width, height), RED), square) == geometry
-
-    fitted_height, fitted_width = geometry[2:]
     assert (square[:fitted_height, :fitted_width] == RED).all()
     assert (square[fitted_height:] == preprocessing.PIXEL_MEAN).all()
     assert (square[:, fitted_width:] == preprocessing.PIXEL_MEAN).all()
 
 
 def test_shrinking_averages_instead_of_picking_pixels(preprocessing):
-    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes, square = np.zeros((64, 64, 3), np.uint8), np.zeros((8, 8, 3), np.uint8)
     stripes[:, ::2] = 255
-    square = np.zeros((8, 8, 3), np.uint8)
-
     preprocessing.fit(Image.fromarray(stripes), square)
-
     assert np.abs(square.astype(int) - 127).max() <= 8
 
 
 def smooth(width: int, height: int) -> Image.Image:
     """Three gradients, which no way of shrinking can tell apart much."""
-    across = np.linspace(0, 255, width)[None, :].repeat(height, axis=0)
-    down = np.linspace(0, 255, height)[:, None].repeat(width, axis=1)
+    across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return Image.fromarray(np.stack([across, down, 255 - across], axis=2).astype(np.uint8))
 
 
@@ -292,7 +235,6 @@ def smooth(width: int, height: int) -> Image.Image:
 @pytest.mark.parametrize(
     ("size", "decoded"),
     [
-        ((64, 48), (64, 48)),
         ((191, 140), (191, 140)),
         ((192, 144), (96, 72)),
         ((255, 100), (128, 50)),
@@ -304,57 +246,32 @@ def smooth(width: int, height: int) -> Image.Image:
 def test_a_large_jpeg_is_decoded_no_larger_than_needed(
     preprocessing, limits, size, decoded, orientation
 ):
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
     stored = smooth(*size)
-    data = encoded(stored, "JPEG", quality=95, exif=exif)
-    upright = stored.rotate(-90, expand=True) if orientation == 6 else stored
-    upright = stored.rotate(180) if orientation == 3 else upright
-
-    image, original = preprocessing.decode(data, limits, 64)
+    data = encoded(stored, "JPEG", quality=95, exif=turned(orientation))
+    upright = stored.rotate({1: 0, 3: 180, 6: -90}[orientation], expand=True)
+    assert sorted(preprocessing.decode(data, limits, 64)[0].size) == sorted(decoded)
     [fitted], [geometry] = preprocessing.prepare([data], limits, 64)
-
-    assert sorted(image.size) == sorted(decoded)
-    assert original == (upright.height, upright.width)
-    theirs = np.empty((64, 64, 3), np.uint8)
-    assert tuple(geometry) == preprocessing.fit(upright, theirs)
-    assert np.abs(fitted.astype(int) - theirs).max() <= 16
-    assert np.abs(fitted.astype(int) - theirs).mean() <= 2
+    whole = np.empty((64, 64, 3), np.uint8)
+    assert tuple(geometry) == preprocessing.fit(upright, whole)
+    difference = np.abs(fitted.astype(int) - whole)
+    assert difference.max() <= 16
+    assert difference.mean() <= 2
 
 
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP"])
-def test_other_formats_are_decoded_whole(preprocessing, limits, kind):
-    image, original = preprocessing.decode(encoded(smooth(150, 100), kind), limits, 64)
+def test_other_formats_are_decoded_whole(preprocessing, limits):
+    for kind in ("PNG", "WEBP", "BMP"):
+        image, original = preprocessing.decode(encoded(smooth(150, 100), kind), limits, 64)
+        assert (image.size, original) == ((150, 100), (100, 150))
 
-    assert (image.size, original) == ((150, 100), (100, 150))
 
-
-def test_images_of_one_request_are_prepared_as_if_alone(preprocessing, limits):
+def test_images_of_one_request_are_prepared_as_if_alone(preprocessing):
     files = [encoded(noise(*size), "PNG") for size in [(30, 20), (20, 50), (64, 64)]]
-
+    limits = preprocessing.Limits(max(map(len, files)), 64 * 64)  # which the last one reaches
     fitted, geometry = preprocessing.prepare(files, limits, 64)
-
-    assert fitted.shape == (3, 64, 64, 3)
-    assert fitted.dtype == np.uint8
-    assert geometry.dtype == np.int32
-    for index, file in enumerate(files):
-        alone, alone_geometry = preprocessing.prepare([file], limits, 64)
-        assert (fitted[index] == alone[0]).all()
-        assert (geometry[index] == alone_geometry[0]).all()
-
-
-def test_the_place_of_a_bad_image_is_named_when_there_are_several(preprocessing, limits):
-    good = encoded(noise(), "PNG")
-
-    with pytest.raises(preprocessing.ImageError, match=r"^image 1 of 3 "):
-        preprocessing.prepare([good, b"bad", good], limits, 64)
-
-
-def test_no_images_are_prepared_as_none(preprocessing, limits):
-    fitted, geometry = preprocessing.prepare([], limits, 64)
-
-    assert fitted.shape == (0, 64, 64, 3)
-    assert geometry.shape == (0, 4)
+    assert (fitted.shape, fitted.dtype, geometry.dtype) == ((3, 64, 64, 3), np.uint8, np.int32)
+    each = [preprocessing.prepare([file], limits, 64) for file in files]
+    assert np.array_equal(fitted, np.concatenate([alone for alone, _ in each]))
+    assert np.array_equal(geometry, np.concatenate([alone for _, alone in each]))
 
 
 def png_chunk(name: bytes, content: bytes) -> bytes:
@@ -373,22 +290,18 @@ def test_packed_text_in_a_png_is_never_unpacked(preprocessing, limits, megabytes
 @pytest.mark.parametrize("level", [0, 1000, 65535])
 def test_a_transparent_level_of_16_bits_is_white(preprocessing, limits, level):
     """Exactly that level: its neighbours have the same 8 bits and stay as they are."""
-    data = encoded(gray16(level, level ^ 1, 30_000), "PNG")
+    data = encoded(row("I;16", level, level ^ 1, 30_000), "PNG")
     transparent = png_chunk(b"tRNS", struct.pack(">H", level))
     image, _ = preprocessing.decode(data[:33] + transparent + data[33:], limits)
     expected = [255, ((level ^ 1) + 128) // 257, (30_000 + 128) // 257]
     assert np.asarray(image)[0, :, 0].tolist() == expected
 
 
-def big_noise() -> Image.Image:
-    return noise(320, 240)
-
-
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("size", [64, 65_535])
 def test_a_jpeg_may_lack_its_end_marker_and_nothing_else(preprocessing, progressive, size):
     limits = preprocessing.Limits(max_bytes=1_000_000, max_pixels=1_000_000)
-    whole = encoded(big_noise(), "JPEG", progressive=progressive)
+    whole = encoded(noise(320, 240), "JPEG", progressive=progressive)
     expected = np.asarray(preprocessing.decode(whole, limits, size)[0])
     for missing in (1, 2):
         image, _ = preprocessing.decode(whole[:-missing], limits, size)

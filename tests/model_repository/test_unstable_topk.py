@@ -3,7 +3,8 @@
 import numpy as np
 import openvino
 import pytest
-from onnx import TensorProto, helper, save
+from onnx import TensorProto, helper
+from openvino import opset13
 
 
 @pytest.fixture
@@ -11,25 +12,11 @@ def unstable_topk(load_model):
     return load_model("pem_network", "unstable_topk")
 
 
-@pytest.fixture(params=[1, 3])
-def axis(request):
-    return request.param
-
-
-@pytest.fixture(params=["batch", 2])
-def batch(request):
-    return request.param
-
-
 @pytest.fixture
-def graph(tmp_path, axis, batch):
+def graph(save_graph, axis, batch):
     node = helper.make_node("ArgMax", ["x"], ["y"], axis=axis, keepdims=1)
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 100, 16, 400])
-    y = helper.make_tensor_value_info("y", TensorProto.INT64, None)
-    made = helper.make_graph([node], "greatest", [x], [y])
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    save(model, tmp_path / "greatest.onnx")
-    return openvino.Core().read_model(tmp_path / "greatest.onnx")
+    x, y = ("x", TensorProto.FLOAT, [batch, 100, 16, 400]), ("y", TensorProto.INT64, None)
+    return openvino.Core().read_model(save_graph([node], [x], [y]))
 
 
 def stable_flags(graph):
@@ -37,13 +24,13 @@ def stable_flags(graph):
     return [n.get_attributes()["stable"] for n in nodes if n.get_type_name() == "TopK"]
 
 
+@pytest.mark.parametrize("axis", [1, 3])
+@pytest.mark.parametrize("batch", ["batch", 2])
 @pytest.mark.parametrize("levels", [1, 3, 1000])
 def test_the_first_of_equal_values_is_taken(unstable_topk, graph, axis, batch, levels):
     x = np.random.default_rng(0).integers(0, levels, (2, 100, 16, 400)).astype(np.float32)
     assert stable_flags(graph) == [True]
-
     unstable_topk.allow_unstable_topk(graph)
-
     assert stable_flags(graph) == [batch == 2]  # a fixed batch size needs it
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     first = openvino.compile_model(graph, "CPU", settings)(x)[0]
@@ -51,12 +38,8 @@ def test_the_first_of_equal_values_is_taken(unstable_topk, graph, axis, batch, l
 
 
 def test_a_topk_of_several_stays_stable(unstable_topk):
-    x = openvino.opset13.parameter([-1, 8], np.float32)
-    several = openvino.opset13.topk(
-        x, openvino.opset13.constant(np.int64(2)), 1, "max", "value", stable=True
-    )
+    x, two = opset13.parameter([-1, 8], np.float32), opset13.constant(np.int64(2))
+    several = opset13.topk(x, two, 1, "max", "value", stable=True)
     graph = openvino.Model(several.outputs(), [x])
-
     unstable_topk.allow_unstable_topk(graph)
-
     assert stable_flags(graph) == [True]

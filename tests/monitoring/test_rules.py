@@ -1,4 +1,4 @@
-"""The rules file: what promtool says of it, and that nothing in it goes untested."""
+"""The rules file: checked by promtool, and that nothing in it goes untested."""
 
 import re
 import subprocess
@@ -7,34 +7,37 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pem_fleet.rehearsal.prometheus import scale_times
 from pem_gateway.gateway_metrics import REASONS
 from pem_server.step_metrics import OUTCOMES
 
+from .conftest import MONITORING, found
+
 
 @pytest.fixture
-def rules(monitoring: Path) -> list[dict]:
-    groups = yaml.safe_load((monitoring / "rules.yml").read_text())["groups"]
+def rules() -> list[dict]:
+    groups = yaml.safe_load((MONITORING / "rules.yml").read_text())["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 
 @pytest.fixture
-def cases(monitoring: Path) -> list[dict]:
+def cases() -> list[dict]:
     """Every expectation of the unit tests."""
-    tests = yaml.safe_load((monitoring / "rules_test.yml").read_text())["tests"]
+    tests = yaml.safe_load((MONITORING / "rules_test.yml").read_text())["tests"]
     return [case for test in tests for case in test.get("promql_expr_test", [])]
 
 
-def run(*command: object) -> None:
-    ended = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+def promtool(*arguments: object) -> None:
+    ended = subprocess.run([found("promtool"), *arguments], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-def test_promtool_accepts_the_configuration(monitoring: Path, promtool: str) -> None:
-    run(promtool, "check", "config", monitoring / "prometheus.yml")
+def test_promtool_accepts_the_configuration() -> None:
+    promtool("check", "config", MONITORING / "prometheus.yml")
 
 
-def test_the_rules_pass_their_unit_tests(monitoring: Path, promtool: str) -> None:
-    run(promtool, "test", "rules", monitoring / "rules_test.yml")
+def test_the_rules_pass_their_unit_tests() -> None:
+    promtool("test", "rules", MONITORING / "rules_test.yml")
 
 
 def test_every_rule_is_tested_with_a_value_and_without_series(
@@ -66,14 +69,14 @@ def test_every_alert_says_how_grave_it_is_and_what_to_do(rules: list[dict]) -> N
 
 def test_the_rules_ask_for_outcomes_and_reasons_that_are_counted(rules: list[dict]) -> None:
     known = {outcome for outcomes in OUTCOMES.values() for outcome in outcomes}
-    asked = {
+    used = {
         name
         for rule in rules
         for names in re.findall(r'outcome=~?"([\w|]+)"', rule["expr"])
         for name in names.split("|")
     }
-    assert asked
-    assert asked <= known
+    assert used
+    assert used <= known
     reasons = {
         name
         for rule in rules
@@ -84,24 +87,8 @@ def test_the_rules_ask_for_outcomes_and_reasons_that_are_counted(rules: list[dic
     assert reasons <= set(REASONS)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("for: 2m", "for: 12000ms"),
-        ("rate(x[1m]) / 30", "rate(x[6000ms]) / 30"),
-        ("interval: 5s\n", "interval: 500ms\n"),
-        ("clears in 30 s; twice within 15m.", "clears in 30 s; twice within 15m."),
-        ("", ""),
-    ],
-)
-def test_faster_divides_every_duration_and_nothing_else(load_script, text, expected) -> None:
-    assert load_script("faster_rules.py").faster(text, 10) == expected
-
-
-def test_the_faster_rules_are_rules(
-    monitoring: Path, load_script, promtool: str, tmp_path: Path
-) -> None:
-    text = load_script("faster_rules.py").faster((monitoring / "rules.yml").read_text(), 10)
+def test_the_rules_on_a_shorter_time_scale_are_rules(tmp_path: Path) -> None:
+    text = scale_times((MONITORING / "rules.yml").read_text(), 10)
     (tmp_path / "rules.yml").write_text(text)
-    run(promtool, "check", "rules", tmp_path / "rules.yml")
-    assert not re.search(r"\[\d+[smh]\]", text)
+    promtool("check", "rules", tmp_path / "rules.yml")
+    assert not re.search(r"\[\d+[smh]\]|^ *\w+: \d+[smh]$", text, re.MULTILINE)

@@ -1,5 +1,6 @@
 """Checkpoints of every layout load strictly, and what is none gets a sentence."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,32 +34,30 @@ def save(path: Path, state: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("changes", [{}, {"deformable": True, "layers": 6}])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(
+    ("changes", "dtype", "queries"),
+    [
+        ({}, torch.float16, "query_feat"),
+        ({"deformable": True, "layers": 6}, torch.float32, "static_query"),  # an older name
+    ],
+)
 def test_a_checkpoint_of_the_original_code_loads_whole(
-    tiny_network: Build, tmp_path: Path, changes: dict[str, object], dtype: torch.dtype
+    tiny_network: Build,
+    tmp_path: Path,
+    changes: dict[str, object],
+    dtype: torch.dtype,
+    queries: str,
 ) -> None:
     network = tiny_network(**changes)
     state = {
         key: value.to(dtype) if value.is_floating_point() else value
         for key, value in original_layout(network).items()
     }
-    loaded = load_network(save(tmp_path / "c.pth", {"model": state, "iteration": 5}))
+    old = {key.replace("query_feat", queries): value for key, value in state.items()}
+    loaded = load_network(save(tmp_path / "c.pth", {"model": old, "iteration": 5}))
     assert loaded.config == network.config
     for key, value in loaded.state_dict().items():
         torch.testing.assert_close(value, state[key].to(value.dtype), atol=0, rtol=0)
-
-
-def test_the_old_name_of_the_queries_is_understood(tiny_network: Build, tmp_path: Path) -> None:
-    state = {
-        key.replace("query_feat", "static_query"): value
-        for key, value in original_layout(tiny_network()).items()
-    }
-    loaded = load_network(save(tmp_path / "c.pth", {"model": state}))
-    torch.testing.assert_close(
-        loaded.sem_seg_head.predictor.query_feat.weight,
-        state["sem_seg_head.predictor.static_query.weight"],
-    )
 
 
 def test_safetensors_hold_the_weights_in_half_precision(
@@ -89,12 +88,9 @@ def test_the_report_names_missing_unexpected_and_misshapen_keys(tiny_network: Bu
     report = compare_keys(network, state)
     assert report.missing == ("sem_seg_head.predictor.class_embed.bias",)
     assert report.unexpected == ("head.extra",)
-    assert report.misshapen == (
-        "sem_seg_head.predictor.decoder_norm.weight (must be (64,), got (3,))",
-    )
-    assert not report.fits
+    (misshapen,) = report.misshapen
+    assert misshapen == "sem_seg_head.predictor.decoder_norm.weight (must be (64,), got (3,))"
     assert report.matched == len(network.state_dict()) - 2
-    assert "1 missing: sem_seg_head.predictor.class_embed.bias" in str(report)
 
 
 def test_a_checkpoint_with_a_missing_key_is_refused_by_name(
@@ -106,64 +102,36 @@ def test_a_checkpoint_with_a_missing_key_is_refused_by_name(
         load_network(save(tmp_path / "c.pth", {"model": state}))
 
 
-def not_a_file(folder: Path) -> Path:
-    return folder / "absent.pth"
+def saved(state: object) -> bytes:
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue()
 
 
-def text(folder: Path) -> Path:
-    path = folder / "notes.pth"
-    path.write_text("these are not weights")
-    return path
-
-
-def empty(folder: Path) -> Path:
-    path = folder / "empty.pth"
-    path.touch()
-    return path
-
-
-def broken_safetensors(folder: Path) -> Path:
-    path = folder / "weights.safetensors"
-    path.write_bytes(b"\x00" * 64)
-    return path
-
-
-def truncated(folder: Path) -> Path:
-    path = save(folder / "cut.pth", {"model": {"a": torch.zeros(1000)}})
-    path.write_bytes(path.read_bytes()[:2000])
-    return path
-
-
-def without_model(folder: Path) -> Path:
-    return save(folder / "bare.pth", {"state_dict": {"a": torch.zeros(1)}})
-
-
-def a_list(folder: Path) -> Path:
-    return save(folder / "list.pth", [torch.zeros(1)])
-
-
-def another_network(folder: Path) -> Path:
-    return save(folder / "other.pth", {"model": {"conv.weight": torch.zeros(1)}})
+ZEROS = {"a": torch.zeros(1000)}
 
 
 @pytest.mark.parametrize(
-    ("make", "sentence"),
+    ("name", "content", "sentence"),
     [
-        (not_a_file, "does not exist"),
-        (text, "not a readable PyTorch checkpoint"),
-        (empty, "not a readable PyTorch checkpoint"),
-        (truncated, "not a readable PyTorch checkpoint"),
-        (broken_safetensors, "not a readable safetensors file"),
-        (without_model, "entry 'model'.* got a dictionary with the entries state_dict"),
-        (a_list, "entry 'model'.* got a list"),
-        (another_network, "must hold the weights of a PEM network, but has no"),
+        ("absent.pth", None, "does not exist"),
+        ("text.pth", b"these are not weights", "not a readable PyTorch checkpoint"),
+        ("empty.pth", b"", "not a readable PyTorch checkpoint"),
+        ("cut.pth", saved({"model": ZEROS})[:2000], "not a readable PyTorch checkpoint"),
+        ("broken.safetensors", b"\0" * 64, "not a readable safetensors file"),
+        ("bare.pth", saved({"state_dict": ZEROS}), "a dictionary with the entries state_dict"),
+        ("list.pth", saved([]), "entry 'model'.* got a list"),
+        ("other.pth", saved({"model": ZEROS}), "weights of a PEM network, but has no"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_file_that_is_no_checkpoint_gets_one_sentence(
-    tmp_path: Path, make: Callable[[Path], Path], sentence: str
+    tmp_path: Path, name: str, content: bytes | None, sentence: str
 ) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=sentence) as caught:
-        load_network(make(tmp_path))
+        load_network(tmp_path / name)
     assert "\n" not in str(caught.value)
 
 

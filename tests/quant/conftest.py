@@ -12,18 +12,13 @@ from pemexport.onnx_export import TYPED_OPSET, write_served_graph
 from pemexport.onnx_rewrite import fold_constants
 from pemseg.pem import Pem
 
-SIDE = 64
-
 
 @pytest.fixture
 def square_images() -> np.ndarray:
     """Eight soft images (8, 64, 64, 3), with other colors in each corner."""
-    random = np.random.default_rng(5)
-    corners = random.integers(0, 256, size=(8, 3, 3, 3), dtype=np.uint8)
-    size = (SIDE, SIDE)
-    return np.stack(
-        [np.asarray(Image.fromarray(c).resize(size, Image.Resampling.BICUBIC)) for c in corners]
-    )
+    corners = np.random.default_rng(5).integers(0, 256, size=(8, 3, 3, 3), dtype=np.uint8)
+    soft = [Image.fromarray(c).resize((64, 64), Image.Resampling.BICUBIC) for c in corners]
+    return np.stack([np.asarray(image) for image in soft])
 
 
 @pytest.fixture
@@ -52,3 +47,8 @@ def exported(
         return model
 
     return export
+
+
+@pytest.fixture
+def plain(exported: Callable[..., onnx.ModelProto]) -> onnx.ModelProto:
+    return exported()

@@ -5,7 +5,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
+from onnx_graphs import model_of, node
 
 from pemexport import contract
 from pemquant.layer_search import fewest_excluded, layer_sensitivity
@@ -33,32 +34,20 @@ def test_the_fewest_layers_that_pass_are_excluded(
 
 def answering(factor: int, offset: int) -> onnx.ModelProto:
     """A graph whose index map is brightness * factor + offset; query q has the class q."""
-    node, info = helper.make_node, helper.make_tensor_value_info
     nodes = [
-        node("Cast", [contract.IMAGE], ["colors"], to=TensorProto.FLOAT),
-        node("ReduceMean", ["colors", "axes"], ["brightness"], keepdims=0),
-        node("Mul", ["brightness", "factor"], ["product"]),
-        node("Add", ["product", "offset"], ["sum"]),
-        node("Cast", ["sum"], [contract.MASKS], to=TensorProto.UINT8),
-        node("Identity", ["ids"], [contract.CLASS_IDS]),
+        node(f"colors = Cast {contract.IMAGE}", to=TensorProto.FLOAT),
+        node("brightness = ReduceMean colors axes", keepdims=0),
+        node("product = Mul brightness factor"),
+        node("sum = Add product offset"),
+        node(f"{contract.MASKS} = Cast sum", to=TensorProto.UINT8),
+        node(f"{contract.CLASS_IDS} = Identity ids"),
     ]
-    constants = {
-        "axes": np.array([3]),
-        "factor": np.array(factor, np.float32),
-        "offset": np.array(offset, np.float32),
-        "ids": np.arange(256, dtype=np.int32)[None],
-    }
-    graph = helper.make_graph(
-        nodes,
-        "brightness",
-        [info(contract.IMAGE, TensorProto.UINT8, ["n", 4, 4, 3])],
-        [
-            info(contract.MASKS, TensorProto.UINT8, ["n", 4, 4]),
-            info(contract.CLASS_IDS, TensorProto.INT32, [1, 256]),
-        ],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    constants = {"axes": np.array([3]), "ids": np.arange(256, dtype=np.int32)[None]}
+    constants |= {"factor": np.array(factor, np.float32), "offset": np.array(offset, np.float32)}
+    outputs = {contract.MASKS: (TensorProto.UINT8, ["n", 4, 4])}
+    outputs |= {contract.CLASS_IDS: (TensorProto.INT32, [1, 256])}
+    image = {contract.IMAGE: (TensorProto.UINT8, ["n", 4, 4, 3])}
+    return model_of(nodes, image, outputs, constants)
 
 
 def test_a_layers_sensitivity_is_the_share_of_pixels_that_it_changes() -> None:

@@ -24,23 +24,14 @@ def blocks(seed: int, height: int, width: int, classes: int) -> tuple[np.ndarray
 def make_folder(tmp_path: Path) -> MakeFolder:
     """Write a folder of the ADE20K layout: so many images of blocks in each split."""
 
-    def make(
-        training: int = 3,
-        validation: int = 2,
-        *,
-        size: tuple[int, int] = (48, 64),
-        classes: int = 5,
-        name: str = "data",
-    ) -> Path:
+    def make(training: int = 3, validation: int = 2, *, name: str = "data") -> Path:
         for split, count in (("training", training), ("validation", validation)):
             for kind in ("images", "annotations"):
                 (tmp_path / name / kind / split).mkdir(parents=True)
             for seed in range(count):
-                image, labels = blocks(seed, *size, classes)
-                Image.fromarray(image).save(tmp_path / name / "images" / split / f"p{seed}.jpg")
-                Image.fromarray(labels).save(
-                    tmp_path / name / "annotations" / split / f"p{seed}.png"
-                )
+                image, labels = blocks(seed, 48, 64, classes=5)
+                Image.fromarray(image).save(tmp_path / name / f"images/{split}/p{seed}.jpg")
+                Image.fromarray(labels).save(tmp_path / name / f"annotations/{split}/p{seed}.png")
         return tmp_path / name
 
     return make

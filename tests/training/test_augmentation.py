@@ -26,9 +26,8 @@ def ramp(height: int = 90, width: int = 120) -> tuple[Image.Image, Image.Image]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("overhang", [0.0, 0.5])
-def test_labels_stay_with_their_pixels(seed: int, overhang: float) -> None:
-    how = Augmentation(64, (0.5, 2.0), 0, overhang, "none")
+def test_labels_stay_with_their_pixels(seed: int) -> None:
+    how = Augmentation(64, (0.5, 2.0), 0, 0.3, "none")
     pixels, labels = augment(*ramp(), np.random.default_rng(seed), how)
     assert (pixels.shape, labels.shape) == ((64, 64, 3), (64, 64))
     inside = labels > 0
@@ -38,72 +37,49 @@ def test_labels_stay_with_their_pixels(seed: int, overhang: float) -> None:
     assert (expected == labels[inside]).mean() > 0.8
 
 
-@pytest.mark.parametrize("overhang", [0.0, 0.5])
-def test_padding_is_the_pixel_mean_without_labels_right_and_below(overhang: float) -> None:
-    how = Augmentation(64, (0.4, 1.2), 0, overhang, "ssd")
+@pytest.mark.parametrize(
+    ("low", "high", "overhang", "is_padded"),
+    [(0.4, 1.2, 0.0, True), (1.5, 2.0, 0.0, False), (1.5, 2.0, 0.5, True)],
+)
+def test_padding_is_the_pixel_mean_without_labels_right_and_below(
+    low: float, high: float, overhang: float, is_padded: bool
+) -> None:
+    how = Augmentation(64, (low, high), 0, overhang, "ssd")
     padded = 0
-    for seed in range(30):
+    for seed in range(20):
         pixels, labels = augment(*ramp(), np.random.default_rng(seed), how)
         height, width = (labels > 0).any(1).sum(), (labels > 0).any(0).sum()
         assert (labels[:height, :width] > 0).all()
-        assert (pixels[height:] == PIXEL_MEAN).all()
-        assert (pixels[:, width:] == PIXEL_MEAN).all()
+        assert (pixels[labels == 0] == PIXEL_MEAN).all()
         padded += height < 64 or width < 64
-    assert 0 < padded < 30
-
-
-def test_only_with_overhang_a_large_image_is_padded() -> None:
-    def has_padding(overhang: float, seed: int) -> bool:
-        how = Augmentation(64, (1.5, 2.0), 0, overhang, "none")
-        return bool((augment(*ramp(), np.random.default_rng(seed), how)[1] == 0).any())
-
-    assert not any(has_padding(0.0, seed) for seed in range(20))
-    assert any(has_padding(0.5, seed) for seed in range(20))
+    assert (0 < padded < 20) if is_padded else padded == 0
 
 
 def test_the_short_side_decides_the_scale_when_given() -> None:
     how = Augmentation(64, (1.0, 1.0), 45, 0.0, "none")
     _, labels = augment(*ramp(90, 120), np.random.default_rng(0), how)
-    assert (labels > 0).any(1).sum() == 45
-    assert (labels > 0).any(0).sum() == 60
+    assert ((labels > 0).any(1).sum(), (labels > 0).any(0).sum()) == (45, 60)
 
 
 def test_half_of_the_images_are_mirrored() -> None:
     how = Augmentation(64, (0.4, 0.4), 0, 0.0, "none")
     left = [augment(*ramp(), np.random.default_rng(seed), how)[0][0, 0, 0] for seed in range(100)]
-    assert {bool(column < 60) for column in left} == {True, False}
     assert 35 <= sum(column < 60 for column in left) <= 65
-
-
-def test_equal_generators_make_equal_images() -> None:
-    how = Augmentation(64, (0.5, 2.0), 0, 0.3, "strong")
-    first, again, other = (
-        augment(*ramp(), np.random.default_rng(seed), how)[0] for seed in (1, 1, 2)
-    )
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
 
 
 @pytest.mark.parametrize(("name", "least"), [("none", 0), ("ssd", 10), ("strong", 15)])
 def test_colors_change_as_much_as_the_name_says(name: str, least: float) -> None:
     image, _ = ramp()
-    changes = []
-    for seed in range(40):
-        changed = STRENGTHS[name](image, np.random.default_rng(seed))
-        assert (changed.mode, changed.size) == (image.mode, image.size)
-        changes.append(np.abs(np.asarray(changed, int) - np.asarray(image, int)).mean())
+    changed = [STRENGTHS[name](image, np.random.default_rng(seed)) for seed in range(40)]
+    changes = [np.abs(np.asarray(each, int) - np.asarray(image, int)).mean() for each in changed]
     assert least <= np.mean(changes) < 90
     assert (np.mean(changes) == 0) == (name == "none")
-
-
-# The order of images.
 
 
 def test_every_pass_shows_every_image_once_in_another_order() -> None:
     passes = [order(7, turn, 20).tolist() for turn in range(3)]
     assert all(sorted(each) == list(range(20)) for each in passes)
     assert len({tuple(each) for each in passes}) == 3
-    assert passes[0] == order(7, 0, 20).tolist() != order(8, 0, 20).tolist()
 
 
 def test_the_parts_of_all_processes_make_the_batch_of_one() -> None:
@@ -117,22 +93,15 @@ def test_the_parts_of_all_processes_make_the_batch_of_one() -> None:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_worker_processes_change_nothing(make_folder: MakeFolder) -> None:
     samples = Samples(find_pairs(make_folder(training=3), "training"), PLAIN, seed=4)
-    batches = [
-        list(load_batches(samples, Steps(1, 3, 2, World()), workers, pinned=False))
-        for workers in (0, 1)
-    ]
-    assert [len(each) for each in batches] == [2, 2]
-    for one, other in zip(*batches, strict=True):
+    steps = Steps(1, 3, 2, World())
+    alone, helped = (list(load_batches(samples, steps, n, pinned=False)) for n in (0, 1))
+    for one, other in zip(alone, helped, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-    images, labels, numbers = batches[0][0]
-    assert (images.shape, images.dtype) == ((2, 3, 64, 64), torch.uint8)
-    assert labels.shape == (2, 64, 64)
-    assert numbers.tolist() == [2, 3]
+    assert [value.shape for value in alone[0]] == [(2, 3, 64, 64), (2, 64, 64), (2,)]
+    assert [numbers.tolist() for _, _, numbers in alone] == [[2, 3], [4, 5]]
 
 
-def test_an_image_changes_from_pass_to_pass_but_not_from_run_to_run(
-    make_folder: MakeFolder,
-) -> None:
+def test_an_image_changes_by_pass_but_not_by_run(make_folder: MakeFolder) -> None:
     pairs = find_pairs(make_folder(training=1), "training")
     run, again, other = (Samples(pairs, PLAIN, seed) for seed in (1, 1, 2))
     assert torch.equal(run[5][0], again[5][0])

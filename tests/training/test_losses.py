@@ -1,23 +1,19 @@
-"""The losses: against a second computation of everything, from the formulas, in plain NumPy.
+"""Points, assignment and losses: against a second computation from the formulas, in plain NumPy.
 
 The second computation shares nothing with the first but the order in which random points are drawn.
 """
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from pem_training.losses import (
-    Points,
-    Target,
-    make_target,
-    make_targets,
-    pem_losses,
-    total_loss,
-)
+from pem_training.losses import Points, Target, make_targets, pem_losses, total_loss
+from pem_training.matcher import cost_matrix, hungarian_match
+from pem_training.point_sampling import point_sample, uncertain_points
 from pemseg import Prediction
 
 POINTS = Points(count=40, oversample=3.0, importance=0.75)
@@ -25,16 +21,10 @@ CLASSES, QUERIES = 4, 5
 
 
 def make_prediction(seed: int, batch: int, earlier: int = 2) -> Prediction:
-    generator = torch.Generator().manual_seed(seed)
-
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64) * 2
-
-    def output() -> Prediction:
-        return Prediction(random(batch, QUERIES, CLASSES + 1), random(batch, QUERIES, 4, 6))
-
-    final = output()
-    return Prediction(final.logits, final.masks, tuple(output() for _ in range(earlier)))
+    torch.manual_seed(seed)
+    logits = 2 * torch.randn(1 + earlier, batch, QUERIES, CLASSES + 1, dtype=torch.float64)
+    masks = 2 * torch.randn(1 + earlier, batch, QUERIES, 4, 6, dtype=torch.float64)
+    return Prediction(logits[0], masks[0], tuple(map(Prediction, logits[1:], masks[1:])))
 
 
 def make_labels(seed: int = 0) -> torch.Tensor:
@@ -56,31 +46,24 @@ def losses_of(prediction: Prediction, targets: list[Target]) -> dict[str, torch.
 # The second computation.
 
 
-def read(plane: np.ndarray, x: float, y: float) -> float:
-    height, width = plane.shape
-    column, row = x * width - 0.5, y * height - 0.5
-    total = 0.0
-    for i in (math.floor(row), math.floor(row) + 1):
-        for j in (math.floor(column), math.floor(column) + 1):
-            if 0 <= i < height and 0 <= j < width:
-                total += plane[i, j] * (1 - abs(row - i)) * (1 - abs(column - j))
-    return total
-
-
 def read_all(plane: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return np.array([read(plane, x, y) for x, y in points])
+    """Bilinearly between the centres of pixels; around the plane is zero."""
+    padded, values = np.pad(plane, 1), []
+    for column, row in points * plane.shape[::-1] + 0.5:
+        (right, j), (low, i) = math.modf(column), math.modf(row)
+        four = padded[int(i) : int(i) + 2, int(j) : int(j) + 2]
+        values.append(np.array([1 - low, low]) @ four @ np.array([1 - right, right]))
+    return np.array(values)
 
 
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
+def entropy(x: np.ndarray, t: np.ndarray, w: np.ndarray | None = None) -> float:
+    p = 1 / (1 + np.exp(-x))
+    return float(np.average(-t * np.log(p) - (1 - t) * np.log(1 - p), weights=w))
 
 
-def entropy(x: np.ndarray, t: np.ndarray) -> float:
-    return float(np.mean(-t * np.log(sigmoid(x)) - (1 - t) * np.log(1 - sigmoid(x))))
-
-
-def dice(x: np.ndarray, t: np.ndarray) -> float:
-    return float(1 - (2 * (sigmoid(x) * t).sum() + 1) / (sigmoid(x).sum() + t.sum() + 1))
+def dice(x: np.ndarray, t: np.ndarray, w: np.ndarray | float = 1) -> float:
+    p, w = 1 / (1 + np.exp(-x)), w * np.ones_like(x)
+    return float(1 - (2 * (p * t * w).sum() + 1) / (((p + t) * w).sum() + 1))
 
 
 def losses_by_hand(prediction: Prediction, labels: np.ndarray) -> dict[str, float]:
@@ -88,8 +71,7 @@ def losses_by_hand(prediction: Prediction, labels: np.ndarray) -> dict[str, floa
     sources = generators(len(labels))
     present = [sorted(set(image.ravel().tolist()) - {0}) for image in labels]
     num_masks = max(1, sum(len(classes) for classes in present))
-    result = {}
-    outputs = {"": prediction} | {f"_{i}": each for i, each in enumerate(prediction.earlier)}
+    result, outputs = {}, {"": prediction, "_0": prediction.earlier[0], "_1": prediction.earlier[1]}
     for suffix, output in outputs.items():
         ce_sum = ce_weight = mask_sum = dice_sum = 0.0
         for i, (image, classes, source) in enumerate(zip(labels, present, sources, strict=True)):
@@ -113,11 +95,7 @@ def losses_by_hand(prediction: Prediction, labels: np.ndarray) -> dict[str, floa
 
 
 def assign_by_hand(
-    logits: np.ndarray,
-    masks: np.ndarray,
-    classes: list[int],
-    planes: list[np.ndarray],
-    source: torch.Generator,
+    logits: Any, masks: Any, classes: list[int], planes: list[np.ndarray], source: torch.Generator
 ) -> list[tuple[int, int]]:
     """Query and place in `classes` of each pair, by query, from trying all assignments."""
     points = torch.rand(1, POINTS.count, 2, generator=source)[0].double().numpy()
@@ -142,24 +120,18 @@ def hard_points(masks: list[np.ndarray], source: torch.Generator) -> list[np.nda
     return chosen
 
 
-# What must hold.
-
-
 def test_all_losses_of_all_outputs_are_those_of_the_formulas() -> None:
     prediction, labels = make_prediction(seed=1, batch=2), make_labels()
     losses = losses_of(prediction, make_targets(labels))
     expected = losses_by_hand(prediction, labels.numpy())
-    assert losses.keys() == expected.keys()
+    assert {name: float(loss) for name, loss in losses.items()} == pytest.approx(expected, rel=1e-9)
     assert {"loss_ce", "loss_dice", "loss_mask", "loss_ce_0", "loss_mask_1"} < losses.keys()
-    for name, value in expected.items():
-        assert float(losses[name]) == pytest.approx(value, rel=1e-9), name
 
 
 def test_the_total_weighs_classes_by_2_and_masks_by_5_on_every_output() -> None:
     losses = losses_of(make_prediction(seed=2, batch=2), make_targets(make_labels()))
     weights = {"ce": 2, "dice": 5, "mask": 5}
     expected = sum(weights[name.split("_")[1]] * float(value) for name, value in losses.items())
-    assert len(losses) == 9
     assert float(total_loss(losses)) == pytest.approx(expected, rel=1e-12)
 
 
@@ -172,8 +144,8 @@ def test_gradients_are_those_of_finite_differences(skip_unlabelled: bool) -> Non
         earlier = Prediction(start.earlier[0].logits, first)
         return total_loss(losses_of(Prediction(logits, masks, (earlier,)), targets))
 
-    inputs = (start.logits, start.masks, start.earlier[0].masks)
-    inputs = tuple(value.requires_grad_() for value in inputs)
+    leaves = (start.logits, start.masks, start.earlier[0].masks)
+    inputs = tuple(leaf.requires_grad_() for leaf in leaves)
     assert torch.autograd.gradcheck(total, inputs, fast_mode=True)  # along random directions
 
 
@@ -192,68 +164,17 @@ def test_a_batch_without_any_object_teaches_only_no_object() -> None:
     assert masks.grad.abs().sum() == 0
 
 
-def far_from_the_labels(masks: torch.Tensor) -> torch.Tensor:
-    """The masks with other logits in the columns that no labelled point reads."""
-    changed = masks.clone()
-    changed[..., 4:] = -changed[..., 4:] + 1
-    return changed
-
-
 @pytest.mark.parametrize(("skip_unlabelled", "changes"), [(False, True), (True, False)])
-def test_unlabelled_pixels_are_outside_all_masks_or_left_out(
-    skip_unlabelled: bool, changes: bool
-) -> None:
+def test_unlabelled_pixels_are_outside_or_left_out(skip_unlabelled: bool, changes: bool) -> None:
     labels = torch.zeros(1, 16, 24, dtype=torch.uint8)
     labels[:, :8, :12], labels[:, 8:, :12] = 1, 3  # columns 0 to 2 of the masks, and half of 3
     targets = make_targets(labels, skip_unlabelled=skip_unlabelled)
-    one = make_prediction(seed=5, batch=1, earlier=0)
-    other = Prediction(one.logits, far_from_the_labels(one.masks))
-    before, after = losses_of(one, targets), losses_of(other, targets)
-    assert (float(before["loss_mask"]) != float(after["loss_mask"])) == changes
-    assert (float(before["loss_dice"]) != float(after["loss_dice"])) == changes
-
-
-def test_the_default_for_unlabelled_pixels_is_the_originals() -> None:
-    target = make_target(make_labels()[0])
-    assert target.valid is None
-    assert target.labels.tolist() == [0, 2, 3]
-    labels = make_labels()[0]
-    assert torch.equal(target.masks.sum(0), (labels > 0).long())  # unlabelled: in no mask
-
-
-@pytest.mark.parametrize("order", list(itertools.permutations(range(3)))[1:])
-def test_the_order_of_targets_changes_nothing(order: tuple[int, ...]) -> None:
-    prediction, targets = make_prediction(seed=6, batch=2), make_targets(make_labels())
-    turned = Target(targets[0].labels[list(order)], targets[0].masks[list(order)])
-    before, after = losses_of(prediction, targets), losses_of(prediction, [turned, targets[1]])
-    for name, value in before.items():
-        assert float(after[name]) == pytest.approx(float(value), rel=1e-12), name
-
-
-def test_the_order_of_images_changes_nothing() -> None:
-    prediction, targets = make_prediction(seed=7, batch=2, earlier=0), make_targets(make_labels())
-    flipped = Prediction(prediction.logits.flip(0), prediction.masks.flip(0))
+    prediction = make_prediction(seed=5, batch=1, earlier=0)
     before = losses_of(prediction, targets)
-    after = pem_losses(flipped, targets[::-1], generators(2)[::-1], POINTS)
-    for name, value in before.items():
-        assert float(after[name]) == pytest.approx(float(value), rel=1e-12), name
-
-
-def test_perfect_masks_cost_next_to_nothing_and_wrong_ones_a_lot() -> None:
-    labels = make_labels()[:1]
-    targets = make_targets(labels)
-    present = len(targets[0].labels)
-    logits = torch.full((1, QUERIES, CLASSES + 1), -20.0)
-    logits[0, :present, targets[0].labels] = torch.diag(torch.full((present,), 40.0)) - 20
-    logits[0, present:, CLASSES] = 20
-    masks = torch.full((1, QUERIES, 16, 24), -30.0)
-    masks[0, :present][targets[0].masks] = 30
-    perfect = losses_of(Prediction(logits, masks), targets)
-    assert float(perfect["loss_ce"]) < 1e-6
-    assert float(perfect["loss_dice"]) < 0.3  # not 0: points between two pixels see both
-    wrong = losses_of(Prediction(logits, -masks), targets)
-    assert float(wrong["loss_dice"]) > 2 * float(perfect["loss_dice"])
-    assert float(wrong["loss_mask"]) > 10
+    prediction.masks[..., 4:] *= -2  # the columns that no labelled point reads
+    after = losses_of(prediction, targets)
+    for name in ("loss_mask", "loss_dice"):
+        assert (float(before[name]) != float(after[name])) == changes
 
 
 def test_half_precision_is_added_up_in_float32() -> None:
@@ -261,3 +182,59 @@ def test_half_precision_is_added_up_in_float32() -> None:
     low = Prediction(prediction.logits.bfloat16(), prediction.masks.bfloat16())
     losses = losses_of(low, make_targets(make_labels()))
     assert {value.dtype for value in losses.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_maps_are_read_as_by_hand(deterministic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: deterministic)
+    random = np.random.default_rng(0)
+    maps, points = random.normal(size=(2, 3, 5, 7)), random.random(size=(2, 11, 2))
+    points[0, :3] = (0, 0), (1, 1), (0.5, 1 / 5)  # corners, and between two centres
+    sampled = point_sample(torch.from_numpy(maps), torch.from_numpy(points)).numpy()
+    for image, plane in np.ndindex(2, 3):
+        expected = read_all(maps[image, plane], points[image])
+        np.testing.assert_allclose(sampled[image, plane], expected, atol=1e-12)
+    leaf, places = torch.from_numpy(maps[:, :2]).requires_grad_(), torch.from_numpy(points)
+    assert torch.autograd.gradcheck(lambda values: point_sample(values, places), (leaf,))
+    assert point_sample(torch.zeros(0, 1, 4, 4), torch.zeros(0, 5, 2)).shape == (0, 1, 5)
+
+
+def test_uncertain_points_gather_where_the_logit_is_zero() -> None:
+    logits = torch.linspace(-4, 4, 64).expand(1, 64, 64)  # zero in the middle column
+    points = uncertain_points(logits, 400, 3.0, 0.75, torch.Generator().manual_seed(0))
+    assert points.shape == (1, 400, 2)
+    distance = (points[0, :, 0] - 0.5).abs()
+    # 300 of 1,200 candidates: the quarter nearest to the middle, at most 1/8 away from it, and a
+    # few at the very border, where maps fall off to zero.
+    assert distance[:300].quantile(0.95) == pytest.approx(0.125, abs=0.02)
+    assert distance[300:].max() > 0.45  # the rest is anywhere
+
+
+def test_points_that_do_not_count_are_not_chosen_for_their_uncertainty() -> None:
+    valid = torch.zeros(32, 32, dtype=torch.bool)
+    valid[:, 16:] = True  # the right half; the left one is perfectly uncertain
+    logits = torch.where(torch.arange(8) < 4, 0.0, 3.0).expand(1, 8, 8)
+    points = uncertain_points(logits, 100, 3.0, 0.75, torch.Generator().manual_seed(0), valid)
+    assert (points[0, :75, 0] >= 0.5).all()
+
+
+@pytest.mark.parametrize(("queries", "objects"), [(5, 3), (4, 4), (2, 4), (6, 1)])
+def test_costs_are_those_of_the_formula_and_least(queries: int, objects: int) -> None:
+    random = np.random.default_rng(1)
+    logits, masks = random.normal(size=(queries, CLASSES + 1)), random.normal(size=(queries, 6)) * 3
+    ids, target = random.permutation(CLASSES)[:objects], random.random((objects, 6))
+    weights = np.array([1, 0, 0.5, 1, 1, 1])
+    case = tuple(map(torch.from_numpy, (logits, masks, ids, target, weights)))
+    costs = cost_matrix(*case).numpy()
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    for q, n in np.ndindex(queries, objects):
+        pair = masks[q], target[n], weights
+        by_hand = -2 * shares[q, ids[n]] + 5 * entropy(*pair) + 5 * dice(*pair)
+        assert costs[q, n] == pytest.approx(by_hand, abs=1e-12)
+    chosen_queries, chosen_objects = (index.numpy() for index in hungarian_match(*case))
+    count = min(queries, objects)
+    assert len(set(chosen_queries)) == len(set(chosen_objects)) == count
+    some_queries = itertools.combinations(range(queries), count)
+    some_objects = itertools.permutations(range(objects), count)
+    tried = [costs[q, n].sum() for q, n in itertools.product(some_queries, some_objects)]
+    assert costs[chosen_queries, chosen_objects].sum() == pytest.approx(min(tried), abs=1e-12)

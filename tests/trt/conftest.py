@@ -1,9 +1,7 @@
 """TensorRT for tests: a fake, and the type stubs of the real one; a graph to build."""
 
-import ast
 import importlib
 import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +10,15 @@ from types import ModuleType
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from onnx_graphs import model_of, node
 
 import pemtrt
 from pemtrt import gpu_info
 from pemtrt.engine_build import BuildPaths
 from pemtrt.gpu_info import Gpu, Machine
 
-VERSIONS = ["10.16.1", "11.4.0"]
-NAMES = ["wall", "sky"]
+Graph = Callable[..., onnx.ModelProto]
+
 CONFIG = """
 platform: "tensorrt_plan"
 max_batch_size: 8
@@ -28,50 +27,21 @@ output [ { name: "masks" data_type: TYPE_UINT8 dims: [ 2 ] } ]
 """
 
 
+@pytest.fixture(autouse=True)
+def no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT, and the module that imports it, are imported anew in each test."""
+    for name in ("tensorrt", "fake_tensorrt", "pemtrt.tensorrt_build"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))  # so that it is put back
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(pemtrt, "tensorrt_build", raising=False)
+
+
 @pytest.fixture
-def tensorrt(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A fresh fake in TensorRT's place; the module that imports TensorRT is imported again, too."""
-    monkeypatch.delitem(sys.modules, "fake_tensorrt", raising=False)
+def tensorrt(no_tensorrt: None, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A fresh fake in TensorRT's place."""
     fake = importlib.import_module("fake_tensorrt")
     monkeypatch.setitem(sys.modules, "tensorrt", fake)
-    monkeypatch.setitem(sys.modules, "pemtrt.tensorrt_build", None)  # so that it is put back
-    monkeypatch.delitem(sys.modules, "pemtrt.tensorrt_build")
-    monkeypatch.delattr(pemtrt, "tensorrt_build", raising=False)
     return fake
-
-
-@pytest.fixture(params=VERSIONS)
-def stub(request: pytest.FixtureRequest, root: Path) -> str:
-    """The type stub of one TensorRT version, such that Python and mypy can read it."""
-    path = root.parent / "shared" / "tensorrt-api" / f"tensorrt-{request.param}.pyi"
-    if not path.is_file():
-        pytest.skip(
-            f"needs TensorRT's type stubs, and {path.name} is not in ../shared/tensorrt-api"
-        )
-    return readable(path.read_text())
-
-
-def readable(stub: str) -> str:
-    """Repair the parts of the generated stubs that are not Python.
-
-    Parameters named `in`, or without a default after one with; and a module variable `bool`, which
-    would hide the type of every function's answer. None of these functions is used here.
-    """
-    lines = re.sub(r"^bool: DataType$", "", stub, flags=re.MULTILINE).split("\n")
-    while (wrong := line_that_is_no_python("\n".join(lines))) is not None:
-        mended = re.sub(r"\(.*\) ->", "(self, *_: typing.Any, **__: typing.Any) ->", lines[wrong])
-        assert mended != lines[wrong], mended
-        lines[wrong] = mended
-    return "\n".join(lines)
-
-
-def line_that_is_no_python(text: str) -> int | None:
-    """Its index; None when all is well."""
-    try:
-        ast.parse(text)
-    except SyntaxError as error:
-        return (error.lineno or 1) - 1
-    return None
 
 
 @pytest.fixture
@@ -81,31 +51,27 @@ def t4() -> Machine:
 
 
 @pytest.fixture(scope="session")
-def small_graph() -> Callable[..., onnx.ModelProto]:
+def small_graph() -> Graph:
     """Make a graph with uint8 in and out, one product between, with weights of `kind`."""
 
     def make(kind: int = TensorProto.FLOAT) -> onnx.ModelProto:
         weight = helper.make_tensor("weight", kind, [2, 2], [1.0, 0.0, 0.0, 1.0])
         nodes = [
-            helper.make_node("Cast", ["image"], ["x"], to=kind),
-            helper.make_node("MatMul", ["x", "weight"], ["y"], "product"),
-            helper.make_node("Cast", ["y"], ["z"], to=TensorProto.FLOAT),
-            helper.make_node("Cast", ["z"], ["masks"], to=TensorProto.UINT8),
+            node("x = Cast image", to=kind),
+            node("y = MatMul x weight", "product"),
+            node("z = Cast y", to=TensorProto.FLOAT),
+            node("masks = Cast z", to=TensorProto.UINT8),
         ]
-        ends = [
-            helper.make_tensor_value_info(name, TensorProto.UINT8, ["batch", 2])
-            for name in ("image", "masks")
-        ]
-        graph = helper.make_graph(nodes, "small", ends[:1], ends[1:], [weight])
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-        model.metadata_props.add(key="class_names", value=json.dumps(NAMES))
+        end = (TensorProto.UINT8, ["batch", 2])
+        model = model_of(nodes, {"image": end}, {"masks": end}, {"weight": weight}, opset=17)
+        model.metadata_props.add(key="class_names", value=json.dumps(["wall", "sky"]))
         return model
 
     return make
 
 
 @pytest.fixture
-def places(small_graph: Callable[..., onnx.ModelProto], tmp_path: Path) -> BuildPaths:
+def places(small_graph: Graph, tmp_path: Path) -> BuildPaths:
     """A folder with such a graph and its configuration, nothing built yet."""
     onnx.save(small_graph(), tmp_path / "model.onnx")
     (tmp_path / "t4.pbtxt").write_text(CONFIG)

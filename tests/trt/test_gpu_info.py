@@ -13,6 +13,8 @@ import pytest
 from pemtrt import gpu_info
 from pemtrt.manifest import EngineError
 
+Compile = Callable[..., Path]
+
 CUDA = """
 #include <string.h>
 int cuInit(unsigned flags) { return INIT; }
@@ -23,13 +25,12 @@ int cuDeviceGetName(char *name, int length, int device) {
 }
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
     if (attribute != 75 && attribute != 76) return 1;
-    *value = attribute == 75 ? (device == 40 ? 7 : 8) : (device == 40 ? 5 : 9);
-    return ATTRIBUTE;
+    *value = attribute == 75 ? (device == 40 ? 7 : 8) : (device == 40 ? 5 : 9); return ATTRIBUTE;
 }
 """
 NVML = """
 #include <string.h>
-int nvmlInit_v2(void) { return NVML_INIT; }
+int nvmlInit_v2(void) { return 0; }
 int nvmlShutdown(void) { return 0; }
 int nvmlSystemGetDriverVersion(char *version, unsigned length) {
     strncpy(version, "580.95.05", length); return 0;
@@ -43,7 +44,7 @@ BACKEND = "int getInferLibMajorVersion(void); int use(void) { return getInferLib
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Callable[..., Path]:
+def library(tmp_path: Path) -> Compile:
     """Compile a shared library."""
     if not shutil.which("cc"):
         pytest.skip("needs a C compiler, cc, to compile fakes of NVIDIA's libraries")
@@ -57,7 +58,7 @@ def library(tmp_path: Path) -> Callable[..., Path]:
     return compile_library
 
 
-def run(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(tmp_path: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
     """The module as a program that finds the libraries of the test."""
     return subprocess.run(
         [sys.executable, "-m", "pemtrt.gpu_info", *words],
@@ -68,20 +69,28 @@ def run(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def backend(library: Callable[..., Path], tmp_path: Path) -> Path:
+def backend(library: Compile, tmp_path: Path) -> Path:
     """A server's backend that needs libnvinfer, which lies on the loader's path."""
     library("libnvinfer.so.10", NVINFER)
     linked = ["-Wl,--no-as-needed", f"-L{tmp_path}", "-l:libnvinfer.so.10"]
     return library("libtriton_tensorrt.so", BACKEND, *linked)
 
 
-def test_gpus_driver_and_the_servers_tensorrt_are_printed(
-    library: Callable[..., Path], backend: Path, tmp_path: Path
-) -> None:
-    library("libcuda.so.1", CUDA, "-DINIT=0", "-DCOUNT=2", "-DATTRIBUTE=0")
-    library("libnvidia-ml.so.1", NVML, "-DNVML_INIT=0")
-    output = run(tmp_path, "--backend", str(backend))
+@pytest.fixture
+def machine(library: Compile, backend: Path) -> Compile:
+    """Compile its other libraries, with what CUDA returns; the backend."""
 
+    def make(init: int, count: int, attribute: int) -> Path:
+        results = {"INIT": init, "COUNT": count, "ATTRIBUTE": attribute}
+        library("libcuda.so.1", CUDA, *(f"-D{name}={value}" for name, value in results.items()))
+        library("libnvidia-ml.so.1", NVML)
+        return backend
+
+    return make
+
+
+def test_gpus_driver_and_the_servers_tensorrt_are_printed(machine: Compile, tmp_path: Path) -> None:
+    output = run(tmp_path, "--backend", machine(0, 2, 0))
     assert output.stdout.splitlines() == [
         "TensorRT of the server: 10.16.1.11",
         "Driver: 580.95.05",
@@ -89,102 +98,64 @@ def test_gpus_driver_and_the_servers_tensorrt_are_printed(
         "GPU 1: NVIDIA L4, compute capability 8.9",
     ]
     assert output.returncode == 0
-
-
-def test_the_servers_tensorrt_alone_needs_no_gpu(backend: Path, tmp_path: Path) -> None:
-    output = run(tmp_path, "--tensorrt", "--backend", str(backend))
-
+    (tmp_path / "libcuda.so.1").unlink()  # what follows needs no GPU
+    output = run(tmp_path, "--tensorrt", "--backend", tmp_path / "libtriton_tensorrt.so")
     assert (output.stdout, output.stderr) == ("10.16.1.11\n", "")
 
 
 @pytest.mark.parametrize(
-    ("setting", "expected"),
-    [
-        (["-DINIT=100", "-DCOUNT=1", "-DATTRIBUTE=0"], "CUDA error 100"),
-        (["-DINIT=0", "-DCOUNT=0", "-DATTRIBUTE=0"], "CUDA_VISIBLE_DEVICES"),
-        (["-DINIT=0", "-DCOUNT=1", "-DATTRIBUTE=1"], "GPU 0"),
-    ],
+    ("setting", "fact"), [((100, 1, 0), "100"), ((0, 0, 0), "CUDA_VISIBLE"), ((0, 1, 1), "GPU 0")]
 )
 def test_an_unusable_gpu_is_one_line(
-    library: Callable[..., Path], backend: Path, tmp_path: Path, setting: list[str], expected: str
+    machine: Compile, tmp_path: Path, setting: tuple[int, ...], fact: str
 ) -> None:
-    library("libcuda.so.1", CUDA, *setting)
-    library("libnvidia-ml.so.1", NVML, "-DNVML_INIT=0")
-    output = run(tmp_path, "--backend", str(backend))
-
+    output = run(tmp_path, "--backend", machine(*setting))
     assert output.returncode == 1
-    assert expected in output.stderr
+    assert fact in output.stderr
     assert output.stderr.count("\n") == 1
 
 
-def test_a_backend_without_its_tensorrt_is_refused(backend: Path, tmp_path: Path) -> None:
-    (tmp_path / "libnvinfer.so.10").unlink()
-    output = run(tmp_path, "--backend", str(backend))
-
-    assert output.returncode == 1
-    assert "LD_LIBRARY_PATH" in output.stderr
-
-
-def test_a_library_without_a_version_is_refused(
-    library: Callable[..., Path],
-) -> None:
-    old = library("libnvinfer.so.8", "int getInferLibVersion(void) { return 8601; }")
-
-    with pytest.raises(EngineError, match=r"libnvinfer\.so\.8 .*TensorRT 10"):
-        gpu_info.library_version(old)
-
-
-def test_a_missing_backend_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="--backend"):
-        gpu_info.server_library(tmp_path / "absent.so")
-
-
 @pytest.mark.parametrize(
-    ("content", "version"),
-    [
-        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12", "535.183.01"),
-        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Re", "580.95.05"),
-        ("", None),
-    ],
+    ("missing", "remedy"),
+    [("libnvinfer.so.10", "LD_LIBRARY_PATH"), ("libtriton_tensorrt.so", "--backend")],
 )
+def test_a_backend_without_its_tensorrt_is_refused(
+    backend: Path, tmp_path: Path, missing: str, remedy: str
+) -> None:
+    (tmp_path / missing).unlink()
+    output = run(tmp_path, "--backend", backend)
+    assert (output.returncode, remedy in output.stderr) == (1, True)
+
+
 def test_without_nvml_the_driver_is_read_from_its_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, version: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "version"
-    file.write_text(f"{content}\nGCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n")
     monkeypatch.setattr(gpu_info, "DRIVER_FILE", file)
     monkeypatch.setattr(gpu_info, "_driver_from_nvml", lambda: None)
+    with pytest.raises(EngineError, match="NVIDIA_DRIVER_CAPABILITIES"):
+        gpu_info.driver_version()
 
-    if version:
+    gcc = "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)"
+    for kind, version in (("Kernel Module ", "535.183.01"), ("Open Module for", "580.95.05")):
+        file.write_text(f"NVRM version: NVIDIA UNIX {kind} x86_64  {version}  Sun May 12\n{gcc}\n")
         assert gpu_info.driver_version() == version
-    else:
-        with pytest.raises(EngineError, match="NVIDIA_DRIVER_CAPABILITIES"):
-            gpu_info.driver_version()
 
 
 def test_the_library_that_a_process_has_loaded_is_found(tmp_path: Path) -> None:
     maps = tmp_path / "maps"
-    maps.write_text(
-        "7f00-7f01 r-xp 0 08:01 11  /usr/lib/libnvinfer_plugin.so.10\n"
-        "7f01-7f02 r-xp 0 08:01 12  /opt/trt/libnvinfer.so.10.16.1\n"
-    )
-    assert gpu_info.loaded_library(maps) == Path("/opt/trt/libnvinfer.so.10.16.1")
-
-    maps.write_text("")
-    with pytest.raises(EngineError, match="libnvinfer"):
-        gpu_info.loaded_library(maps)
+    maps.write_text("7f0 11 /usr/libnvinfer_plugin.so.10\n7f1 12 /opt/libnvinfer.so.10.16")
+    assert gpu_info.loaded_library(maps) == Path("/opt/libnvinfer.so.10.16")
 
 
-def test_without_tensorrt_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bindings_alone_are_tensorrt_and_without_them_the_remedy_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in ("tensorrt", "tensorrt_bindings"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(EngineError, match="pip install --no-deps tensorrt-cu13"):
         gpu_info.load_tensorrt()
-
-
-def test_the_bindings_alone_are_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
     bindings = ModuleType("tensorrt_bindings")
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setitem(sys.modules, "tensorrt_bindings", bindings)
     assert gpu_info.load_tensorrt() is bindings
     assert sys.modules["tensorrt"] is bindings

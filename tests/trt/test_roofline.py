@@ -3,17 +3,11 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
+from onnx_graphs import model_of, node
 
 from pemexport import contract
-from pemtrt.roofline import (
-    OTHER,
-    Device,
-    images_per_second,
-    parts,
-    roofline,
-    section_of,
-)
+from pemtrt.roofline import OTHER, Device, images_per_second, parts, roofline
 
 DEVICE = Device("slow", {"fp32": 1e6, "fp16": 2e6, "int8": 4e6}, bandwidth=1e4)
 MULTIPLY_ADDS = 8 * 8 * 8 * 4 * 9  # of one image
@@ -22,15 +16,12 @@ READ, WEIGHTS, WRITTEN = 4 * 8 * 8, 8 * 4 * 9, 8 * 8 * 8
 
 @pytest.fixture
 def convolution() -> onnx.ModelProto:
-    shape = ["batch", 4, 8, 8]
-    graph = helper.make_graph(
-        [helper.make_node("Conv", ["image", "w"], ["y"], name="/one", pads=[1, 1, 1, 1])],
-        "one",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 8, 8, 8])],
-        [numpy_helper.from_array(np.zeros((8, 4, 3, 3), np.float32), "w")],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    conv = node("y = Conv image w", "/one", pads=[1] * 4)
+    ends = [
+        {name: (TensorProto.FLOAT, ["batch", channels, 8, 8])}
+        for name, channels in (("image", 4), ("y", 8))
+    ]
+    return model_of([conv], *ends, {"w": np.zeros((8, 4, 3, 3), np.float32)}, opset=17)
 
 
 @pytest.mark.parametrize(
@@ -58,30 +49,11 @@ def test_a_section_sums_its_kernels_for_one_image(convolution: onnx.ModelProto) 
     assert parts([], 4) == []
 
 
-@pytest.mark.parametrize(
-    ("name", "section"),
-    [
-        ("/backbone/features.1/conv/Conv", "stem, to 1/4"),
-        ("/backbone/features.10/conv_list.0/conv/Conv", "backbone, 1/16"),
-        ("/backbone/features.11/conv_list.0/conv/Conv", "backbone, 1/32"),
-        ("/pixel_decoder/dcn.2/dcn/Conv", "pixel decoder, 1/8 to 1/32"),
-        ("/pixel_decoder/dcn.2/up_sample/ConvTranspose", "pixel decoder, 1/4"),
-        ("/decoder/MatMul_1", "masks of the decoder's levels"),
-        ("/decoder/MatMul_3", "mask product"),
-        ("/ArgMax", "decoder, queries and classes"),
-        ("Conv_12", OTHER),
-        ("", OTHER),
-    ],
-)
-def test_names_tell_the_section(name: str, section: str) -> None:
-    assert section_of(name) == section
-
-
 def test_every_kernel_of_the_served_graph_has_its_section_and_the_known_cost() -> None:
     costs = roofline(onnx.load(contract.ONNX_PATH), 8, "fp16")
     assert [cost.name for cost in costs if cost.section == OTHER] == []
     # 37.2 GFLOP an image; the index map at full size adds a little where convolutions make it.
     assert 37.0e9 < sum(cost.flop for cost in costs) / 8 < 37.5e9
-    assert 400 < images_per_second(costs, 8) < 1000
+    assert images_per_second(costs, 8) == pytest.approx(551, abs=1)  # as docs/tensorrt.md states
     weights = sum(np.prod(t.dims) for t in onnx.load(contract.ONNX_PATH).graph.initializer)
     assert sum(cost.bytes for cost in costs) > 2 * weights

@@ -22,11 +22,8 @@ def load_backbone(network: Pem, path: Path) -> int:
     Raises CheckpointError with one sentence, and leaves the network as it was, if the file is no
     such file or does not fit the backbone exactly.
     """
-    found = {
-        PREFIX + key: value
-        for key, value in _read_state(path).items()
-        if not key.startswith(CLASSIFIER)
-    }
+    state = _read_state(path)
+    found = {PREFIX + k: value for k, value in state.items() if not k.startswith(CLASSIFIER)}
     others = {k: v for k, v in network.state_dict().items() if not k.startswith(PREFIX)}
     report = compare_keys(network, others | found)
     if not report.fits:

@@ -14,10 +14,6 @@ HUE_CIRCLE = 256  # Pillow's steps around it
 Floats = NDArray[np.float32]
 
 
-def unchanged(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    return image
-
-
 def ssd_jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Brightness ±32, contrast 0.5 to 1.5, saturation 0.5 to 1.5, hue ±36 degrees, each in half of
     the cases; contrast before or after the other two."""
@@ -44,9 +40,7 @@ def strong_jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     if _happens(rng, 0.1):
         pixels = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2)
     if _happens(rng):
-        pixels = _clip(
-            pixels * rng.uniform(0.75, 1.25, 3).astype(np.float32)
-        )  # a gain each channel
+        pixels = _clip(pixels * rng.uniform(0.75, 1.25, 3).astype(np.float32))  # each channel
     if _happens(rng):
         pixels = 255 * (pixels / 255) ** rng.uniform(0.6, 1.4)
     if _happens(rng, 0.3):
@@ -55,7 +49,7 @@ def strong_jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 STRENGTHS: Mapping[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = {
-    "none": unchanged,
+    "none": lambda image, _: image,
     "ssd": ssd_jitter,
     "strong": strong_jitter,
 }

@@ -17,9 +17,8 @@ from pathlib import Path
 
 from pem_client import PemError
 from pem_server.console import log
-from pem_training.charts import write_chart
 from pem_training.predictors import ModelError, open_predictor
-from pem_training.report import as_json, format_table
+from pem_training.report import as_json, format_table, write_chart
 from pem_training.score import score
 from pemexport.repository_steps import ImageError
 from pemexport.segmentation_scores import Scores, find_pairs
@@ -27,12 +26,7 @@ from pemseg import CheckpointError
 
 
 def evaluate(
-    data: Path,
-    model: str,
-    *,
-    split: str = "validation",
-    json_path: Path | None = None,
-    chart_path: Path | None = None,
+    data: Path, model: str, split: str, json_path: Path | None, chart_path: Path | None
 ) -> str:
     """Measure `model` on a split of `data`; returns the table, writes JSON and chart to paths."""
     pairs = find_pairs(data, split)
@@ -61,15 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the classes there (.png)")
     options = parser.parse_args(argv)
     try:
-        print(
-            evaluate(
-                options.data,
-                options.model,
-                split=options.split,
-                json_path=options.json,
-                chart_path=options.chart,
-            )
-        )
+        print(evaluate(options.data, options.model, options.split, options.json, options.chart))
     except (CheckpointError, ImageError, ModelError, PemError, OSError) as error:
         log(f"evaluate: {error}")
         return 1

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Self
 
 import torch
@@ -14,12 +14,10 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from pem_server.console import log
 from pem_training.batches import Batches, Samples, Steps, load_batches
-from pem_training.charts import write_curve
-from pem_training.dataset import progress_bar, read_image
+from pem_training.dataset import Inputs, progress_bar, read_image
 from pem_training.distributed import World, all_reduce_sum, any_process
-from pem_training.inputs import Inputs
 from pem_training.predict import served_labels
-from pem_training.run_log import RunLog, side_by_side
+from pem_training.run_log import RunLog, side_by_side, write_curve
 from pem_training.score import read_truth, score
 from pem_training.settings import Settings, SettingsError
 from pem_training.trainer import Trainer, read_checkpoint, write_checkpoint
@@ -47,16 +45,11 @@ class GracefulStop:
         self._before = {number: signal.signal(number, self._request) for number in SIGNALS}
         return self
 
-    def __exit__(
-        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
-    ) -> None:
-        self._restore()
-
     def _request(self, _: int, __: FrameType | None) -> None:
         self.requested = True
-        self._restore()
+        self.__exit__()
 
-    def _restore(self) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -166,14 +159,8 @@ def evaluate(trainer: Trainer, pairs: list[Pair], world: World, run_log: RunLog 
     if is_best:
         path = trainer.settings.output / "best.pth"
         write_checkpoint(path, {"model": network.state_dict()})
-    run_log.add(
-        trainer.steps_done,
-        {
-            "miou": scores.miou,
-            "mean_accuracy": scores.mean_accuracy,
-            "pixel_accuracy": scores.pixel_accuracy,
-        },
-    )
+    names = ("miou", "mean_accuracy", "pixel_accuracy")
+    run_log.add(trainer.steps_done, {name: getattr(scores, name) for name in names})
     write_curve(trainer.settings.output / "curve.png", trainer.settings.output / "history.jsonl")
     shown = pairs[0]
     prediction = served_labels(network, shown.image)
@@ -185,6 +172,5 @@ def evaluate(trainer: Trainer, pairs: list[Pair], world: World, run_log: RunLog 
 
 def _is_due(trainer: Trainer, every: int) -> bool:
     """Whether an action of every `every` steps, and of the last one, is due now."""
-    if not every:
-        return False
-    return trainer.steps_done % every == 0 or trainer.steps_done == trainer.settings.steps
+    done = trainer.steps_done
+    return bool(every) and (done % every == 0 or done == trainer.settings.steps)

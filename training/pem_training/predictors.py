@@ -8,13 +8,13 @@ from pathlib import Path
 import onnxruntime
 import torch
 
-from pem_client import Client
+from pem_client import Client, InvalidRequest
 from pem_training.dataset import read_image
 from pem_training.predict import semantic_labels, served_labels
 from pem_training.score import Predictor
 from pemexport import contract
 from pemexport.repository_steps import fit, read_back
-from pemexport.segmentation_scores import Labels
+from pemexport.segmentation_scores import DataError, Labels
 from pemseg import load_network
 
 
@@ -77,7 +77,10 @@ def server_predictor(client: Client) -> Predictor:
     """
 
     def predict(file: Path) -> dict[str, Labels]:
-        return {"served": client.segment(file, threshold=0.0)}
+        try:
+            return {"served": client.segment(file, threshold=0.0)}
+        except InvalidRequest as error:
+            raise DataError(f"{file}: {error}") from error
 
     return predict
 

@@ -1,4 +1,4 @@
-"""Scores as a table for a terminal and as JSON, beside the model card's own numbers.
+"""Scores as a table for a terminal, as JSON and as a chart, beside the model card's own numbers.
 
 Everything is in percent, as on the card.
 """
@@ -10,10 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from pemexport.segmentation_scores import Scores
 
 Evaluation = Mapping[str, Scores]  # by kind of prediction: "served", "semantic"
 CARD_TABLE = Path(__file__).with_name("card_iou.csv")
+BAR_COLORS, CARD_COLOR = ("#1f6feb", "#e3893b"), "#b8bec6"
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,8 @@ class CardRow:
 def card_rows() -> list[CardRow]:
     """All 150 classes, by class id."""
     with CARD_TABLE.open(encoding="utf-8", newline="") as file:
-        return [
-            CardRow(int(row["class_id"]), row["name"], float(row["iou"]))
-            for row in csv.DictReader(file)
-        ]
+        rows = csv.DictReader(file)
+        return [CardRow(int(row["class_id"]), row["name"], float(row["iou"])) for row in rows]
 
 
 def card_miou() -> float:
@@ -83,10 +86,9 @@ def as_json(model: str, data: str, images: int, evaluation: Evaluation) -> dict[
 
 
 def _scores_as_json(scores: Scores) -> dict[str, Any]:
+    means = ("miou", "mean_accuracy", "pixel_accuracy")
     return {
-        "miou": _number(scores.miou),
-        "mean_accuracy": _number(scores.mean_accuracy),
-        "pixel_accuracy": _number(scores.pixel_accuracy),
+        **{name: _number(getattr(scores, name)) for name in means},
         "classes": [
             {
                 "class_id": row.class_id,
@@ -99,6 +101,31 @@ def _scores_as_json(scores: Scores) -> dict[str, Any]:
             for row in card_rows()
         ],
     }
+
+
+def write_chart(path: Path, title: str, evaluation: Evaluation) -> None:
+    """Draw a group of bars for each class in the labels, the card's best at the top, to `path`."""
+    pixels = next(iter(evaluation.values())).pixels
+    rows = sorted((row for row in card_rows() if pixels[row.class_id]), key=lambda row: row.iou)
+    ids, places = [row.class_id for row in rows], np.arange(len(rows))
+    bars = {f"{name}, mean {100 * s.miou:.1f}": 100 * s.iou[ids] for name, s in evaluation.items()}
+    bars[f"card, on ADE20K, mean {card_miou():.1f} of 150"] = np.array([row.iou for row in rows])
+    figure = Figure(figsize=(8, 1.6 + 0.3 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)  # draws without a display
+    axes, height = figure.add_subplot(), 0.8 / len(bars)
+    colors = [*BAR_COLORS[: len(evaluation)], CARD_COLOR]
+    for number, ((label, values), color) in enumerate(zip(bars.items(), colors, strict=True)):
+        axes.barh(places + 0.4 - height * (number + 0.5), values, height, label=label, color=color)
+    axes.set_yticks(places, [row.short_name for row in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("IoU, percent")
+    axes.grid(axis="x", alpha=0.4)
+    axes.set_axisbelow(True)
+    figure.suptitle(title)
+    figure.legend(loc="outside lower center", ncols=len(bars))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
 
 
 def _number(share: float) -> float | None:

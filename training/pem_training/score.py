@@ -10,6 +10,7 @@ from pathlib import Path
 from pem_training.dataset import progress_bar, read_image
 from pemexport.segmentation_scores import (
     Counts,
+    DataError,
     Labels,
     Pair,
     confusion_matrix,
@@ -30,7 +31,11 @@ def score(predict: Predictor, pairs: Sequence[Pair], *, quiet: bool = False) -> 
     for pair in progress_bar(pairs, "evaluating", len(pairs), disable=quiet, leave=False):
         truth = read_truth(pair)
         for name, labels in predict(pair.image).items():
-            totals[name] = totals.get(name, no_counts()) + confusion_matrix(truth, labels)
+            try:
+                counts = confusion_matrix(truth, labels)
+            except ValueError as error:
+                raise DataError(f"{pair.image}: {error}") from error
+            totals[name] = totals.get(name, no_counts()) + counts
     return totals
 
 

@@ -1,5 +1,7 @@
 """All settings of a training run, written once: the command's options are these fields."""
 
+# ruff: noqa: RUF009  (`_option` makes a field, which no two settings share)
+
 import argparse
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -18,122 +20,61 @@ class SettingsError(ValueError):
     """An option out of its range, or one that contradicts the run to be resumed."""
 
 
-def _option(text: str, *, same: bool = True, **parsing: Any) -> dict[str, Any]:
-    """What the parser needs of a field. `same`: a resumed run must have the same value."""
-    return {"help": text, "same": same, **parsing}
+def _option(text: str, default: Any = MISSING, *, same: bool = True, **parsing: Any) -> Any:
+    """A field and what the parser needs of it. `same`: a resumed run must have the same value."""
+    return field(default=default, metadata={"help": text, "same": same, **parsing})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """One run. The defaults are the recipe of the original PEM for ADE20K."""
 
-    data: Path = field(metadata=_option("folder of the ADE20K layout", same=False, type=Path))
-    output: Path = field(
-        default=ROOT / "artifacts" / "training",
-        metadata=_option("folder of checkpoints and curves (%(default)s)", same=False, type=Path),
+    data: Path = _option("folder of the ADE20K layout", same=False, type=Path)
+    output: Path = _option(
+        "folder of the run (%(default)s)", ROOT / "artifacts" / "training", same=False, type=Path
     )
-    steps: int = field(
-        default=160_000, metadata=_option("length of the run (%(default)s)", type=int)
+    steps: int = _option("length of the run (%(default)s)", 160_000, type=int)
+    batch: int = _option("images a step, of all processes (%(default)s)", 32, type=int)
+    crop: int = _option("side of the crops, a multiple of 32 (%(default)s)", 512, type=int)
+    scale: tuple[float, float] = _option("random scale (0.5 2.0)", (0.5, 2.0), type=float, nargs=2)
+    short_side: int = _option("short side at scale 1; 0: its own (%(default)s)", 512, type=int)
+    overhang: float = _option(
+        "share of a crop that may lie right of an image or below it (%(default)s)", 0.0, type=float
     )
-    batch: int = field(
-        default=32, metadata=_option("images a step, of all processes (%(default)s)", type=int)
+    color: str = _option("color jitter (%(default)s)", "ssd", choices=tuple(STRENGTHS))
+    lr: float = _option("learning rate, with cosine decay (%(default)s)", 4e-4, type=float)
+    backbone_lr: float | None = _option(
+        "factor for the backbone (0.1 with given weights, else 1)", None, type=float
     )
-    crop: int = field(
-        default=512, metadata=_option("side of the crops, a multiple of 32 (%(default)s)", type=int)
+    weight_decay: float = _option("of all but norms and embeddings (%(default)s)", 0.05, type=float)
+    clip: float | None = _option(
+        "largest norm of the gradient (0.01 with given weights, else 1)", None, type=float
     )
-    scale: tuple[float, float] = field(
-        default=(0.5, 2.0),
-        metadata=_option("range of the random scale (0.5 2.0)", type=float, nargs=2),
+    points: int = _option("points of a mask that its losses sample (%(default)s)", 12_544, type=int)
+    skip_unlabelled: bool = _option(
+        "leave pixels without a label out of the mask losses; else they belong to no mask",
+        False,
+        action="store_true",
     )
-    short_side: int = field(
-        default=512,
-        metadata=_option("short side at scale 1; 0: each image's own (%(default)s)", type=int),
+    ema: float = _option("keep and use a running mean of the weights, e.g. 0.998", 0.0, type=float)
+    weights: Path | None = _option("start from this checkpoint", None, type=Path)
+    backbone: Path | None = _option("start from STDC's ImageNet weights", None, type=Path)
+    variant: str = _option(
+        "network to start from scratch (%(default)s)", "fai-pem-m-ade", choices=tuple(VARIANTS)
     )
-    overhang: float = field(
-        default=0.0,
-        metadata=_option(
-            "share of a crop that may lie beyond the right and lower edge (%(default)s)", type=float
-        ),
+    device: str = _option("where to compute (%(default)s)", "auto", choices=("auto", "cpu", "cuda"))
+    precision: str = _option("the network's (%(default)s)", "auto", choices=PRECISIONS)
+    deterministic: bool = _option(
+        "on a GPU: repeat a run bit for bit, slower (a CPU always does)", False, action="store_true"
     )
-    color: str = field(
-        default="ssd", metadata=_option("color jitter (%(default)s)", choices=tuple(STRENGTHS))
+    seed: int = _option("another one is another run", 0, type=int)
+    workers: int = _option(
+        "processes that prepare images, for each that trains (%(default)s)", 0, same=False, type=int
     )
-    lr: float = field(
-        default=4e-4,
-        metadata=_option("learning rate, with cosine decay (%(default)s)", type=float),
+    eval_every: int = _option(
+        "steps between evaluations (%(default)s); 0: no validation", 2_000, same=False, type=int
     )
-    backbone_lr: float | None = field(
-        default=None,
-        metadata=_option("factor for the backbone (0.1 with given weights, else 1)", type=float),
-    )
-    weight_decay: float = field(
-        default=0.05, metadata=_option("of all but norms and embeddings (%(default)s)", type=float)
-    )
-    clip: float | None = field(
-        default=None,
-        metadata=_option(
-            "largest norm of the gradient (0.01 with given weights, else 1)", type=float
-        ),
-    )
-    points: int = field(
-        default=12_544,
-        metadata=_option("points of a mask that its losses sample (%(default)s)", type=int),
-    )
-    skip_unlabelled: bool = field(
-        default=False,
-        metadata=_option(
-            "leave pixels without a label out of the mask losses; else they belong to no mask",
-            action="store_true",
-        ),
-    )
-    ema: float = field(
-        default=0.0,
-        metadata=_option("keep and use a running mean of the weights, e.g. 0.998", type=float),
-    )
-    weights: Path | None = field(
-        default=None, metadata=_option("start from this checkpoint", type=Path)
-    )
-    backbone: Path | None = field(
-        default=None, metadata=_option("start from STDC's ImageNet weights", type=Path)
-    )
-    variant: str = field(
-        default="fai-pem-m-ade",
-        metadata=_option("network to start from scratch (%(default)s)", choices=tuple(VARIANTS)),
-    )
-    device: str = field(
-        default="auto",
-        metadata=_option("where to compute (%(default)s)", choices=("auto", "cpu", "cuda")),
-    )
-    precision: str = field(
-        default="auto", metadata=_option("the network's (%(default)s)", choices=PRECISIONS)
-    )
-    deterministic: bool = field(
-        default=False,
-        metadata=_option(
-            "on a GPU: repeat a run bit for bit, slower (a CPU always does)", action="store_true"
-        ),
-    )
-    seed: int = field(default=0, metadata=_option("another one is another run", type=int))
-    workers: int = field(
-        default=0,
-        metadata=_option(
-            "processes that prepare images, for each that trains (%(default)s)",
-            same=False,
-            type=int,
-        ),
-    )
-    eval_every: int = field(
-        default=2_000,
-        metadata=_option(
-            "steps between evaluations; 0: none, and no validation split is needed (%(default)s)",
-            same=False,
-            type=int,
-        ),
-    )
-    save_every: int = field(
-        default=500,
-        metadata=_option("steps between checkpoints (%(default)s)", same=False, type=int),
-    )
+    save_every: int = _option("steps between checkpoints (%(default)s)", 500, same=False, type=int)
 
     def __post_init__(self) -> None:
         self._check("crop", self.crop > 0 and self.crop % STRIDE == 0, f"a multiple of {STRIDE}")

@@ -18,10 +18,8 @@ from PIL import Image, ImageDraw
 # Labels as ADE20K numbers them: class id + 1.
 BUILDING, SKY, TREE, ROAD, WINDOW, GRASS, PERSON, CAR = 2, 3, 5, 7, 9, 10, 13, 21
 
-SMALLEST = 16  # pixels; the least side of a scene
 SIDES = (120, 200)  # the range of both sides in a folder
 NOISE = 6.0  # standard deviation of each pixel, of 255
-JPEG_QUALITY = 92
 
 Pixels = NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -45,11 +43,8 @@ class Canvas:
 def toy_scene(seed: int, height: int, width: int) -> tuple[Pixels, Pixels]:
     """A street: image (H, W, 3) and labels (H, W), both uint8.
 
-    One seed and size always give the same bytes, with the same NumPy and Pillow. Raises ValueError
-    for a side below 16 pixels.
+    One seed and size always give the same bytes, with the same NumPy and Pillow.
     """
-    if min(height, width) < SMALLEST:
-        raise ValueError(f"a scene needs sides of at least {SMALLEST}, got {height} x {width}")
     rng = np.random.default_rng(seed)
     canvas = Canvas(Image.new("RGB", (width, height)), Image.new("L", (width, height)))
     horizon = rng.uniform(0.4, 0.6)
@@ -143,9 +138,7 @@ def write_dataset(folder: Path, training: int, validation: int, seed: int) -> No
             height, width = np.random.default_rng(number).integers(*SIDES, 2).tolist()
             image, labels = toy_scene(number, height, width)
             name = f"toy_{number:06d}"
-            Image.fromarray(image).save(
-                folder / "images" / split / f"{name}.jpg", quality=JPEG_QUALITY
-            )
+            Image.fromarray(image).save(folder / "images" / split / f"{name}.jpg", quality=92)
             Image.fromarray(labels).save(folder / "annotations" / split / f"{name}.png")
         first += count
 

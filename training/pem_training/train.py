@@ -20,13 +20,13 @@ import torch
 
 from pem_server.console import accept_old_options, log
 from pem_training.backbone_weights import load_backbone
+from pem_training.dataset import find_inputs
 from pem_training.distributed import (
     World,
     destroy_process_group,
     environment_world,
     init_process_group,
 )
-from pem_training.inputs import find_inputs
 from pem_training.loop import Interrupted, run
 from pem_training.settings import Settings, SettingsError
 from pemexport.repository_steps import ImageError
@@ -45,14 +45,11 @@ def train(settings: Settings, *, resume: bool = False) -> Path:
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     world = init_process_group(kind)
     try:
-        if settings.batch % world.size:
+        # Batch norm over 1 x 1 maps needs two images.
+        if settings.batch % world.size or settings.batch < 2 * world.size:
             raise SettingsError(
-                f"--batch must be a multiple of the {world.size} processes, got {settings.batch}"
-            )
-        if settings.batch < 2 * world.size:  # batch norm over 1 x 1 maps needs them
-            raise SettingsError(
-                f"--batch must be at least 2 images a process, got {settings.batch} for "
-                f"{world.size}"
+                f"--batch must be a multiple of the {world.size} processes and at least 2 images "
+                f"for each, got {settings.batch}"
             )
         device = torch.device(f"cuda:{world.local_rank}" if kind == "cuda" else "cpu")
         network = make_network(settings, world)
@@ -77,9 +74,7 @@ def make_network(settings: Settings, world: World) -> Pem:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="run train",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="run train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     Settings.add_options(parser)
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")

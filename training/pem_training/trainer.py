@@ -42,9 +42,7 @@ class Trainer:
         self.network = network.to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema_network = copy.deepcopy(self.network).eval() if settings.ema else None
-        self.optimizer = make_optimizer(
-            self.network, settings.weight_decay, settings.backbone_factor
-        )
+        self.optimizer = make_optimizer(network, settings.weight_decay, settings.backbone_factor)
         self.precision = choose_precision(settings.precision, device)
         self.scaler = make_scaler(self.precision, device)
         self.parallel: nn.Module = self.network
@@ -67,9 +65,8 @@ class Trainer:
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
         norm = clip_grad_norm_(self.network.parameters(), self.settings.max_norm)
-        if (
-            not torch.isfinite(norm) and not self.scaler.is_enabled()
-        ):  # fp16's scaler skips such steps
+        # fp16's scaler skips a step whose gradient is not finite.
+        if not torch.isfinite(norm) and not self.scaler.is_enabled():
             raise FloatingPointError(f"the gradient must be finite, but its norm is {norm.item()}")
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -161,8 +158,4 @@ def _present_names(identity: Mapping[str, str]) -> dict[str, str]:
     """
     renamed = {"pictures": "images", "--colour": "--color"}
     unused = {"--scenes": "0", "--scene-labels": "()"}
-    return {
-        renamed.get(name, name): value
-        for name, value in identity.items()
-        if unused.get(name) != value
-    }
+    return {renamed.get(k, k): value for k, value in identity.items() if unused.get(k) != value}

@@ -1,7 +1,5 @@
 """What one server can take, by simulation: one load, and the highest rate that meets a goal."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,7 +18,6 @@ class Load:
     rate: float  # images a second, offered
     latencies: NDArray[np.float64]  # seconds, sorted
     counters: Counters
-    pending: float  # waiting images, on average
     seconds: float
 
     def quantile(self, share: float) -> float:
@@ -64,23 +61,13 @@ def run(
     server = Server(clock, steps, overhead_s)
     seconds = images / rate
     warm_up = seconds / 10
-    waiting: list[int] = []
-
-    def arrive() -> None:
-        waiting.append(server.pending)  # Poisson arrivals see time averages
-        server.put()
-
     for at in poisson(rate, seconds, seed):
-        clock.after(float(at), arrive)
+        clock.after(float(at), server.put)
     clock.run(until=warm_up)
     server.counters = Counters()
     server.latencies.clear()
-    waiting.clear()
     clock.run(until=seconds)
-    pending = float(np.mean(waiting)) if waiting else 0.0
-    return Load(
-        rate, np.sort(np.array(server.latencies)), server.counters, pending, seconds - warm_up
-    )
+    return Load(rate, np.sort(np.array(server.latencies)), server.counters, seconds - warm_up)
 
 
 def find_knee(

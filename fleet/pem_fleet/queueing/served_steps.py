@@ -4,8 +4,6 @@ Batching, queue limits and processes come from the repository itself, so that th
 describes the server that runs. Times are measurements or, for the T4, assumptions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,11 +62,7 @@ class Step:
 
 
 def read_steps(
-    repository: Path,
-    config_name: str | None,
-    costs: Mapping[str, Cost],
-    *,
-    batching: bool = False,
+    repository: Path, config_name: str | None, costs: Mapping[str, Cost], *, batching: bool = False
 ) -> tuple[Step, ...]:
     """Read the steps of an image's path; `config_name` picks configs/NAME.pbtxt where it is.
 

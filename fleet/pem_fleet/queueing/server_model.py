@@ -10,8 +10,6 @@ meanwhile; when it finds none, it sleeps until an arrival finds a process free, 
 Not modelled: steps of one server competing for its cores.
 """
 
-from __future__ import annotations
-
 import heapq
 import itertools
 from collections import deque
@@ -155,13 +153,7 @@ class StepQueue:
 class Server:
     """One server: its steps in a row, from image to answer."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        steps: Sequence[Step],
-        overhead_s: float = 0.0,
-        limit_s: float = LIMIT_S,
-    ) -> None:
+    def __init__(self, clock: Clock, steps: Sequence[Step], overhead_s: float = 0.0) -> None:
         self.counters = Counters()
         self.latencies: list[float] = []  # seconds, of what was answered
         self._clock, self._overhead_s = clock, overhead_s
@@ -171,7 +163,7 @@ class Server:
             self._queues.append(
                 StepQueue(clock, step, self._forward(place), self._count_refused, note)
             )
-        self._inside, self._most = 0, limit_s * min(step.most for step in steps)
+        self._inside, self._most = 0, LIMIT_S * min(step.most for step in steps)
 
     def put(self) -> None:
         """Take an image now, unless its answer would take longer than the gateway's limit."""
@@ -181,11 +173,6 @@ class Server:
         else:
             self._inside += 1
             self._queues[0].put(QueuedImage(self._clock.now))
-
-    @property
-    def pending(self) -> int:
-        """Images that wait in any step."""
-        return sum(len(queue.waiting) for queue in self._queues)
 
     def _forward(self, place: int) -> Callable[[list[QueuedImage]], None]:
         def done(batch: list[QueuedImage]) -> None:

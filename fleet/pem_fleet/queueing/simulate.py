@@ -1,7 +1,5 @@
 """`./run simulate`: what one server can take, by queueing alone; --check compares with a run."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from typing import Any
@@ -22,7 +20,6 @@ COLUMNS = {
     "p99 ms": "8.0f",
     "refused": "9.2%",
     "batch": "7.1f",
-    "pending": "9.1f",
 }
 
 
@@ -42,9 +39,8 @@ def simulate(options: argparse.Namespace) -> int:
     capacity = find_knee(steps, goal, seed=options.seed)
     if not capacity:
         raise ValueError(f"no rate meets a goal of {options.goal:g} ms: raise --goal")
-    rows = []
-    for share in SHARES:
-        rows.append(_row(run(steps, share * capacity, images=12_000, seed=options.seed), share))
+    loads = [run(steps, share * capacity, images=12_000, seed=options.seed) for share in SHARES]
+    rows = [_row(load, share) for load, share in zip(loads, SHARES, strict=True)]
     _report(options, capacity, rows)
     return 0
 
@@ -58,15 +54,14 @@ def _row(load: Load, share: float) -> dict[str, float]:
         **percentiles,
         "refused": load.loss,
         "batch": load.counters.mean_batch,
-        "pending": load.pending,
     }
 
 
 def _report(options: argparse.Namespace, capacity: float, rows: list[dict[str, float]]) -> None:
     threshold = round(THRESHOLD_SHARE * capacity, 1)
-    print("".join(f"{name:>{form.partition('.')[0]}}" for name, form in COLUMNS.items()))
+    print("".join(f"{name:>{layout.partition('.')[0]}}" for name, layout in COLUMNS.items()))
     for row in rows:
-        print("".join(f"{row[name]:{form}}" for name, form in COLUMNS.items()))
+        print("".join(f"{row[name]:{layout}}" for name, layout in COLUMNS.items()))
     print(
         f"capacity: {capacity:.1f} images/s within p{options.percentile:g} of {options.goal:g} ms; "
         f"threshold: {threshold:g}"

@@ -8,8 +8,6 @@ the cost of the network to it and computes the knee by queueing alone. Latency o
 load test are refused by the first step and load no queue: they are left out.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,13 +30,6 @@ def validate(result: Path, repository: Path, config_name: str | None) -> tuple[b
         raise ValueError(
             f"{result} has no knee: expected the report.json of ./run loadtest --shape ladder"
         )
-    return check_knee(report, repository, config_name)
-
-
-def check_knee(
-    report: Mapping[str, Any], repository: Path, config_name: str | None
-) -> tuple[bool, str]:
-    """Compare the knee of a load test with the simulated one."""
     settings, measured = report["settings"], float(report["knee_images_per_second"])
     whole = 1 - float(settings["broken"])  # share of images that are not broken on purpose
     rungs = [
@@ -60,7 +51,8 @@ def check_knee(
     goal = Goal(
         settings["latency_goal"] / 1e3, settings["percentile"] / 100, settings["max_failures"]
     )
-    overhead_s = _overhead(steps, min(rungs, key=lambda step: step["rate"]))
+    lowest = min(rungs, key=lambda step: step["rate"])
+    overhead_s = max(lowest["p50_ms"] / 1e3 - run(steps, lowest["rate"]).quantile(0.5), 0.0)
     simulated = find_knee(steps, goal, overhead_s=overhead_s) / whole
     difference = simulated / measured - 1
     cost = next(step.cost for step in steps if step.name == "pem_network")
@@ -109,8 +101,3 @@ def _weighted_over_plain(steps: Sequence[Step], rate: float) -> float:
         return 1.0
     weighted = (seen.compute_s / seen.batched - cost.fixed_s) / cost.per_image_s
     return weighted / seen.mean_batch
-
-
-def _overhead(steps: Sequence[Step], lowest: Mapping[str, Any]) -> float:
-    simulated = run(steps, lowest["rate"]).quantile(0.5)
-    return float(max(lowest["p50_ms"] / 1e3 - simulated, 0.0))

@@ -11,8 +11,6 @@ pkg/controller/podautoscaler/horizontal.go. Not modelled: pods that are not read
 resource metrics only.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -76,22 +74,18 @@ class Autoscaler:
     _added: list[tuple[float, int]] = field(default_factory=list)
     _removed: list[tuple[float, int]] = field(default_factory=list)
 
-    def sync(self, now: float, current: int, proposals: Sequence[int | None]) -> int:
-        """Return how many replicas there shall be; `proposals` has one of each metric.
-
-        None is a metric that could not be read: it forbids to remove replicas, as nobody knows
-        whether they are needed.
-        """
-        known = [proposal for proposal in proposals if proposal is not None]
+    def sync(self, now: float, current: int, proposal: int | None) -> int:
+        """The replicas from now on; a metric that could not be read (None) changes nothing."""
         low, high = self.scaling.minimum, self.scaling.maximum
         if not low <= current <= high:
-            wanted = min(max(current, low), high)
-        elif not known or (len(known) < len(proposals) and max(known) < current):
-            wanted = current
+            replicas = min(max(current, low), high)
+        elif proposal is None:
+            replicas = current
         else:
-            wanted = self._limit(now, current, self._stabilize(now, current, max(known)))
-        self._remember(now, wanted - current)
-        return wanted
+            replicas = self._limit(now, current, self._stabilize(now, current, proposal))
+        change = replicas - current
+        (self._added if change > 0 else self._removed).append((now, abs(change)))
+        return replicas
 
     def _stabilize(self, now: float, current: int, proposal: int) -> int:
         """Go up no further than the least, down no further than the most proposed lately."""
@@ -102,14 +96,14 @@ class Autoscaler:
         self._proposals.append((now, proposal))
         return min(max(current, lowest), highest)
 
-    def _limit(self, now: float, current: int, wanted: int) -> int:
-        if wanted > current:
+    def _limit(self, now: float, current: int, proposal: int) -> int:
+        if proposal > current:
             most = max(current, self._bound(now, current, self.scaling.up, upwards=True))
-            return min(wanted, most, self.scaling.maximum)
-        if wanted < current:
+            return min(proposal, most, self.scaling.maximum)
+        if proposal < current:
             least = min(current, self._bound(now, current, self.scaling.down, upwards=False))
-            return max(wanted, least, self.scaling.minimum)
-        return wanted
+            return max(proposal, least, self.scaling.minimum)
+        return proposal
 
     def _bound(self, now: float, current: int, rules: Rules, *, upwards: bool) -> int:
         """Return how far the policies allow to go in this period; rounded in favour of going."""
@@ -125,12 +119,6 @@ class Autoscaler:
             bounds.append(math.ceil(exact) if upwards else math.floor(exact))
         widest = upwards == (rules.select == "Max")
         return max(bounds) if widest else min(bounds)
-
-    def _remember(self, now: float, change: int) -> None:
-        if change > 0:
-            self._added.append((now, change))
-        elif change < 0:
-            self._removed.append((now, -change))
 
 
 def scaled(scaling: Scaling, time_scale: float) -> Scaling:

@@ -4,8 +4,6 @@ Everything comes from what kustomize renders, so that the rehearsal runs the num
 would get.
 """
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,16 +68,22 @@ def render(folder: Path) -> list[Manifest]:
 
 
 def read_scaling(objects: Sequence[Manifest]) -> tuple[Scaling, Trigger]:
-    """Return the bounds, the behaviour and the metric of the ScaledObject or the HPA in them."""
-    for found in objects:
-        if found["kind"] == "ScaledObject":
-            return _scaled_object(found["spec"])
-    for found in objects:
-        if found["kind"] == "HorizontalPodAutoscaler":
-            return _autoscaler(found["spec"])
-    raise ManifestError(
-        "found neither a ScaledObject nor a HorizontalPodAutoscaler: choose another overlay"
+    """The bounds, the behavior and the metric of the ScaledObject in them."""
+    spec = next((found["spec"] for found in objects if found["kind"] == "ScaledObject"), None)
+    if not spec:
+        raise ManifestError("found no ScaledObject: choose an overlay with the component keda")
+    behavior = spec.get("advanced", {}).get("horizontalPodAutoscalerConfig", {}).get("behavior", {})
+    triggers = [one for one in spec["triggers"] if one["type"] == "prometheus"]
+    if len(triggers) != 1 or triggers[0].get("metricType", "AverageValue") != "AverageValue":
+        raise ManifestError("the ScaledObject must have one prometheus trigger, of AverageValue")
+    block = triggers[0]["metadata"]
+    scaling = Scaling(
+        spec.get("minReplicaCount", 0),
+        spec.get("maxReplicaCount", 100),
+        _rules(behavior.get("scaleUp", {}), DEFAULT_UP),
+        _rules(behavior.get("scaleDown", {}), DEFAULT_DOWN),
     )
+    return scaling, Trigger(block["query"], float(block["threshold"]))
 
 
 def read_life(objects: Sequence[Manifest], container: str = "triton") -> ServerLife:
@@ -97,30 +101,6 @@ def read_life(objects: Sequence[Manifest], container: str = "triton") -> ServerL
                     grace_s=float(pod.get("terminationGracePeriodSeconds", 30)),
                 )
     raise ManifestError(f"no Deployment has a container {container}: choose another overlay")
-
-
-def _scaled_object(spec: Manifest) -> tuple[Scaling, Trigger]:
-    behavior = spec.get("advanced", {}).get("horizontalPodAutoscalerConfig", {}).get("behavior", {})
-    triggers = [one for one in spec["triggers"] if one["type"] == "prometheus"]
-    if len(triggers) != 1 or triggers[0].get("metricType", "AverageValue") != "AverageValue":
-        raise ManifestError("the ScaledObject must have one prometheus trigger, of AverageValue")
-    block = triggers[0]["metadata"]
-    scaling = _scaling(spec.get("minReplicaCount", 0), spec.get("maxReplicaCount", 100), behavior)
-    return scaling, Trigger(block["query"], float(block["threshold"]))
-
-
-def _autoscaler(spec: Manifest) -> tuple[Scaling, Trigger]:
-    external = spec["metrics"][0]["external"]
-    target = external["target"]
-    if target["type"] != "AverageValue":
-        raise ManifestError("the autoscaler's metric must have a target of type AverageValue")
-    scaling = _scaling(spec.get("minReplicas", 1), spec["maxReplicas"], spec.get("behavior", {}))
-    return scaling, Trigger(external["metric"]["name"], _quantity(target["averageValue"]))
-
-
-def _scaling(minimum: int, maximum: int, behavior: Manifest) -> Scaling:
-    up = _rules(behavior.get("scaleUp", {}), DEFAULT_UP)
-    return Scaling(minimum, maximum, up, _rules(behavior.get("scaleDown", {}), DEFAULT_DOWN))
 
 
 def _rules(block: Manifest, default: Rules) -> Rules:
@@ -143,8 +123,3 @@ def _probe(block: Manifest) -> Probe:
         float(block.get("timeoutSeconds", 1)),
         int(block.get("failureThreshold", 3)),
     )
-
-
-def _quantity(text: str) -> float:
-    """Return a Kubernetes quantity; of its suffixes only m (thousandths) makes sense here."""
-    return float(text[:-1]) / 1000 if text.endswith("m") else float(text)

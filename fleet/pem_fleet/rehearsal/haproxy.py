@@ -5,14 +5,12 @@ share their ports; here every slot has its own, closed at first. The runtime soc
 of DNS: a slot opens when its server is ready and closes some time after its end was decided.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pem_fleet.rehearsal.programs import ProgramError, running, wait_until
 from pem_server.ports import LOOPBACK, is_taken
@@ -23,23 +21,15 @@ BIND = re.compile(r'bind "\$\{PEM_BIND-:\}(8001|8000|8404)"')
 BACKENDS = ("grpc", "http")
 
 
-class Slot(NamedTuple):
-    """The ports of one server."""
+class Ports(NamedTuple):
+    """The ports of one server, or of HAProxy where clients come in."""
 
     http: int
     grpc: int
     metrics: int
 
 
-class Frontend(NamedTuple):
-    """The ports where clients come in."""
-
-    http: int
-    grpc: int
-    metrics: int
-
-
-def fill(config: str, slots: Sequence[Slot], front: Frontend) -> str:
+def fill(config: str, slots: Sequence[Ports], front: Ports) -> str:
     """Return the configuration with the slots in place of the templates."""
 
     def servers(found: re.Match[str]) -> str:
@@ -65,55 +55,34 @@ def fill(config: str, slots: Sequence[Slot], front: Frontend) -> str:
 class HAProxy:
     """A HAProxy that runs."""
 
-    def __init__(self, runtime: Path, front: Frontend) -> None:
-        self.front = front
+    def __init__(self, runtime: Path) -> None:
         self._runtime = runtime
 
-    def open(self, slot: int) -> None:
-        """Route requests to this slot, counted from 0."""
-        self._set(slot, "ready")
-
-    def close(self, slot: int) -> None:
-        """Route no new requests there; those in flight finish."""
-        self._set(slot, "drain")
-
-    def shut(self, slot: int) -> None:
-        """Stop its health checks."""
-        self._set(slot, "maint")
-
-    def _set(self, slot: int, state: str) -> None:
+    def set_state(self, slot: int, state: Literal["ready", "drain", "maint"]) -> None:
+        """Route requests to a slot (counted from 0); no new ones; or stop its checks, too."""
         for backend in BACKENDS:
-            answer = send_command(
-                self._runtime, f"set server {backend}/server{slot + 1} state {state}"
-            )
-            if answer.strip():
-                raise ProgramError(f"HAProxy refused to set slot {slot + 1} to {state}: {answer}")
+            command = f"set server {backend}/server{slot + 1} state {state}"
+            if answer := self._send(command).strip():
+                raise ProgramError(f"HAProxy refused {command!r}: {answer}")
+
+    def _send(self, command: str) -> str:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(5.0)
+            connection.connect(str(self._runtime))
+            connection.sendall(f"{command}\n".encode())
+            return connection.makefile().read()
 
 
 @contextlib.contextmanager
 def haproxy(
-    config: Path, slots: Sequence[Slot], front: Frontend, folder: Path, log: Path
+    config: Path, slots: Sequence[Ports], front: Ports, folder: Path, log: Path
 ) -> Iterator[HAProxy]:
     """Run HAProxy for the length of a block."""
     runtime = folder / "haproxy.sock"
     (folder / "haproxy.cfg").write_text(fill(config.read_text(), slots, front))
-    (folder / "runtime.cfg").write_text(
-        f"global\n    stats socket {runtime} mode 600 level admin\n"
-    )
+    socket_line = f"global\n    stats socket {runtime} mode 600 level admin\n"
+    (folder / "runtime.cfg").write_text(socket_line)
     files = ("-f", str(folder / "haproxy.cfg"), "-f", str(folder / "runtime.cfg"))
-    command = ["haproxy", "-db", *files]
-    with running(command, log) as program:
+    with running(["haproxy", "-db", *files], log) as program:
         wait_until(lambda: is_taken(front.grpc), program, log, "HAProxy")
-        yield HAProxy(runtime, front)
-
-
-def send_command(runtime: Path, command: str) -> str:
-    """Send one command to the runtime socket and return the answer."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(5.0)
-        connection.connect(str(runtime))
-        connection.sendall(f"{command}\n".encode())
-        parts = []
-        while part := connection.recv(65536):
-            parts.append(part)
-    return b"".join(parts).decode()
+        yield HAProxy(runtime)

@@ -1,15 +1,13 @@
 """The autoscaler's controller, driving real servers."""
 
-from __future__ import annotations
-
 import time
 
-from pem_client import Client, PemError
 from pem_fleet.rehearsal.autoscaler import Autoscaler, desired
 from pem_fleet.rehearsal.pods import Pods, probe_succeeds
 from pem_fleet.rehearsal.prometheus import Prometheus
 from pem_fleet.rehearsal.rehearsal_setup import Setup
 from pem_fleet.rehearsal.timeline import Sample
+from pem_loadtest import target_server
 from pem_server.console import log
 
 
@@ -41,7 +39,8 @@ class LiveLoop:
         return (
             self._pods.count("ready") == self._desired
             and probe_succeeds(probe, way_in)
-            and _answers(f"grpc://127.0.0.1:{self._setup.front.grpc}")
+            # HAProxy checks its gRPC servers at its own pace.
+            and not target_server.problem(f"grpc://127.0.0.1:{self._setup.front.grpc}")
             and self._demand() is not None
         )
 
@@ -52,7 +51,7 @@ class LiveLoop:
         demand, now = self._demand(), time.monotonic()
         threshold, scaling = self._setup.trigger.threshold, self._autoscaler.scaling
         proposal = None if demand is None else desired(demand, threshold, self._desired, scaling)
-        self._desired = self._autoscaler.sync(now, self._desired, [proposal])
+        self._desired = self._autoscaler.sync(now, self._desired, proposal)
         self._pods.resize(self._desired)
         self._note(now - self._began, demand)
 
@@ -80,16 +79,6 @@ class LiveLoop:
         self.samples.append(sample)
         if not before or before[2:] != sample[2:] or int(at / 10) > int(before.at / 10):
             log(_line(sample))
-
-
-def _answers(url: str) -> bool:
-    """Whether the model is known there; HAProxy checks its gRPC servers at its own pace."""
-    try:
-        with Client(url, timeout_s=5.0) as client:
-            client.get_remote_model("fai-pem-m-ade")
-    except PemError:
-        return False
-    return True
 
 
 def _line(sample: Sample) -> str:

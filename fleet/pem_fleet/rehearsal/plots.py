@@ -1,7 +1,5 @@
 """The plot of a fleet test: load, servers and latency over time."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +10,12 @@ from pem_fleet.rehearsal.replayed_load import ANSWERED, Request
 from pem_fleet.rehearsal.timeline import Plan, Sample, p95
 
 BIN_S = 5.0
+COUNTS = ("desired", "ready", "draining")
 BLUE, RED, GREY, GREEN = "#2b6cb0", "#c53030", "#718096", "#2f855a"
 
 
 def draw_fleet_test(
-    path: Path,
-    plan: Plan,
-    threshold: float,
-    samples: Sequence[Sample],
-    requests: Sequence[Request],
+    path: Path, plan: Plan, threshold: float, samples: Sequence[Sample], requests: Sequence[Request]
 ) -> None:
     """Draw load and demand, servers and latency over the time of a fleet test."""
     import matplotlib  # late: it takes a second
@@ -36,25 +31,21 @@ def draw_fleet_test(
     known = [math.nan if sample.demand is None else sample.demand for sample in samples]
     load.plot(seconds, known, color=RED, label="demand, from Prometheus")
     load.set(ylabel="images a second", title="the autoscaling loop with real servers")
-    load.legend(loc="upper right")
     servers.plot(
         seconds, [n / threshold for n in known], color=RED, alpha=0.4, label="demand / threshold"
     )
-    servers.step(seconds, [s.desired for s in samples], where="post", color=GREY, label="desired")
-    servers.step(seconds, [s.ready for s in samples], where="post", color=GREEN, label="ready")
-    servers.step(
-        seconds, [s.draining for s in samples], ":", where="post", color=BLUE, label="draining"
-    )
+    for name, color, line in zip(COUNTS, (GREY, GREEN, BLUE), "--:", strict=True):
+        counts = [getattr(sample, name) for sample in samples]
+        servers.step(seconds, counts, line, where="post", color=color, label=name)
     servers.set(ylabel="servers", ylim=(0, plan.most + 1.5))
-    servers.legend(loc="upper right")
     p95s = [p95(requests, edge, edge + BIN_S) or math.nan for edge in edges[:-1]]
     latency.stairs(p95s, edges, color=GREEN, label=f"p95 of {BIN_S:g} s")
     latency.axhline(plan.goal_s, color=GREY, linestyle=":", label="goal")
     lost = [r for r in requests if r.outcome != ANSWERED]
     latency.plot([r.due_s for r in lost], [0.0] * len(lost), "x", color=RED, label="not answered")
     latency.set(ylabel="seconds", xlabel="seconds since the first image", ylim=(0, None))
-    latency.legend(loc="upper right")
     for axes in (load, servers, latency):
         axes.set_xlim(0, max(seconds))
+        axes.legend(loc="upper right")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -6,8 +6,6 @@ what kubelet and endpoints do at the same moment: run the preStop hook, and clos
 DNS caches a server for some time. After the hook comes SIGTERM.
 """
 
-from __future__ import annotations
-
 import http.client
 import subprocess
 import sys
@@ -18,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pem_fleet.rehearsal.cluster_manifests import Probe, ServerLife
-from pem_fleet.rehearsal.haproxy import HAProxy, Slot
+from pem_fleet.rehearsal.haproxy import HAProxy, Ports
 from pem_server import TritonServer
 from pem_server.ports import LOOPBACK
 
@@ -39,19 +37,15 @@ class PodContext:
 class Pod:
     """One server in one slot."""
 
-    def __init__(self, number: int, slot: Slot, around: PodContext) -> None:
+    def __init__(self, number: int, slot: Ports, around: PodContext) -> None:
         self.number, self.slot = number, slot
         self.state = "starting"  # then ready, draining, gone
         self.drained = ""  # output of the hook
         self.error: Exception | None = None
         self._around = around
         self._should_end = threading.Event()
-        self._server = TritonServer(
-            around.repository,
-            http_port=slot.http,
-            grpc_port=slot.grpc,
-            metrics_port=slot.metrics,
-        )
+        ports = {f"{name}_port": port for name, port in slot._asdict().items()}
+        self._server = TritonServer(around.repository, **ports)
         self._thread = threading.Thread(target=self._live, daemon=True)
         self._thread.start()
 
@@ -106,21 +100,20 @@ class Pod:
     def _route(self, is_ready: bool) -> None:
         state = "ready" if is_ready else "unready"
         if state != self.state:
-            (self._around.proxy.open if is_ready else self._around.proxy.close)(self.number)
+            self._around.proxy.set_state(self.number, "ready" if is_ready else "drain")
             self.state = state
 
     def _leave(self) -> None:
         was_serving = self.state == "ready"
         self.state = "draining"
-        close = threading.Timer(
-            DNS_S / self._around.time_scale, self._around.proxy.close, [self.number]
-        )
+        proxy, dns_s = self._around.proxy, DNS_S / self._around.time_scale
+        close = threading.Timer(dns_s, proxy.set_state, [self.number, "drain"])
         close.start()
         if was_serving:
             self.drained = self._run_hook()
         close.join()
         self._server.stop()
-        self._around.proxy.shut(self.number)
+        proxy.set_state(self.number, "maint")
 
     def _run_hook(self) -> str:
         around = self._around
@@ -163,19 +156,16 @@ class Pods:
     """The requested number of servers, in a fixed number of slots."""
 
     def __init__(
-        self,
-        slots: Sequence[Slot],
-        around: PodContext,
-        scrape: Callable[[Sequence[int]], None],
+        self, slots: Sequence[Ports], around: PodContext, scrape: Callable[[Sequence[int]], None]
     ) -> None:
-        self.past: list[Pod] = []
+        self.drains: list[str] = []  # output of the hooks of the servers that ended
         self._slots, self._around, self._scrape = slots, around, scrape
         self._pods: list[Pod] = []
 
     def resize(self, count: int) -> None:
         """Start or end servers until `count` are neither ending nor gone; the newest end first."""
         gone = [pod for pod in self._pods if pod.state == "gone"]
-        self.past += gone
+        self.drains += [pod.drained for pod in gone if pod.drained]
         self._pods = [pod for pod in self._pods if pod not in gone]
         for pod in gone:
             if pod.error:
@@ -199,8 +189,3 @@ class Pods:
             pod.end()
         for pod in self._pods:
             pod.kill()
-
-    @property
-    def drains(self) -> list[str]:
-        """The output of the hooks of the servers that ended."""
-        return [pod.drained for pod in self._pods + self.past if pod.drained]

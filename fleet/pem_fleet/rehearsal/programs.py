@@ -1,7 +1,5 @@
 """Programs beside this one that end with it: HAProxy, Prometheus, locust."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os
@@ -16,7 +14,7 @@ PATIENCE_S = 10.0  # until SIGKILL
 
 
 class ProgramError(RuntimeError):
-    """A program is missing or ended by itself; one sentence."""
+    """A program ended by itself or does not do as it should; one sentence."""
 
 
 @contextlib.contextmanager
@@ -27,20 +25,14 @@ def running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[byte
     it dies with the thread that entered the block, however that ends.
     """
     with log.open("wb") as output:
-        try:
-            program = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,
-            )
-        except FileNotFoundError:
-            raise ProgramError(
-                f"{command[0]} is not installed: on Debian and Ubuntu run "
-                "sudo apt install haproxy prometheus"
-            ) from None
+        program = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
         try:
             yield program
         finally:

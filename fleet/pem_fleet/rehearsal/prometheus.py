@@ -1,7 +1,5 @@
 """The Prometheus of deploy/, with its rules, scraping servers on this machine."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math
@@ -12,35 +10,30 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pem_fleet.rehearsal.programs import running, wait_until
-from pem_server.ports import LOOPBACK
+from pem_server.ports import LOOPBACK, is_taken
 
 SHORTEST_SCRAPE_S = 1.0
 SCRAPES_A_WINDOW = 5  # fewer, and one late scrape empties a rate
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 WINDOW = re.compile(r"\[(\d+)([smh])\]")
-INTERVAL = re.compile(r"(?m)^(\s*\w*(?:interval|timeout): *)(\d+)([smh])\b")
-
-
-def scaled_interval(seconds: float, time_scale: float) -> float:
-    """Return a time between scrapes or evaluations, divided but not below a second."""
-    return max(seconds / time_scale, min(seconds, SHORTEST_SCRAPE_S))
-
-
-def scaled_window(seconds: float, time_scale: float) -> float:
-    """Return the window of a rate, divided but with some scrapes in it."""
-    return max(seconds / time_scale, min(seconds, SHORTEST_SCRAPE_S * SCRAPES_A_WINDOW))
+INTERVAL = re.compile(r"(?m)^(\s*\w*(?:interval|timeout|for): *)(\d+)([smh])\b")
 
 
 def scale_times(text: str, time_scale: float) -> str:
-    """Divide the windows and intervals in a configuration or a rule file of Prometheus."""
+    """Divide every window, interval and `for` of a configuration or a rule file of Prometheus.
+
+    None falls below the shortest scrape, nor a window below some of these.
+    """
+
+    def scaled(number: str, unit: str, least_s: float) -> str:
+        seconds = float(number) * UNITS[unit]
+        return f"{round(1000 * max(seconds / time_scale, min(seconds, least_s)))}ms"
 
     def window(found: re.Match[str]) -> str:
-        seconds = scaled_window(float(found[1]) * UNITS[found[2]], time_scale)
-        return f"[{_milliseconds(seconds)}]"
+        return f"[{scaled(found[1], found[2], SHORTEST_SCRAPE_S * SCRAPES_A_WINDOW)}]"
 
     def interval(found: re.Match[str]) -> str:
-        seconds = scaled_interval(float(found[2]) * UNITS[found[3]], time_scale)
-        return f"{found[1]}{_milliseconds(seconds)}"
+        return found[1] + scaled(found[2], found[3], SHORTEST_SCRAPE_S)
 
     return INTERVAL.sub(interval, WINDOW.sub(window, text))
 
@@ -70,14 +63,6 @@ class Prometheus:
         number = float(result[0]["value"][1]) if len(result) == 1 else math.nan
         return None if math.isnan(number) else number
 
-    def is_ready(self) -> bool:
-        """Whether it answers queries."""
-        try:
-            with urllib.request.urlopen(f"{self._url}/-/ready", timeout=2.0) as answer:
-                return int(answer.status) == 200
-        except OSError:
-            return False
-
 
 @contextlib.contextmanager
 def prometheus(
@@ -94,10 +79,5 @@ def prometheus(
         f"--web.listen-address={LOOPBACK}:{port}",
     ]
     with running(command, log) as program:
-        made = Prometheus(port, folder / "targets" / "pem.yml")
-        wait_until(made.is_ready, program, log, "Prometheus")
-        yield made
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{round(seconds * 1000)}ms"
+        wait_until(lambda: is_taken(port), program, log, "Prometheus")
+        yield Prometheus(port, folder / "targets" / "pem.yml")

@@ -4,15 +4,13 @@ What a cluster would do is done here in few lines each: pods.py is the kubelet, 
 and the autoscaler, and haproxy.py takes the place of DNS. All else is the real thing.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +114,8 @@ def write_report(
         "outcomes": outcomes,
         "threshold": setup.trigger.threshold,
         "time_scale": setup.time_scale,
-        "sync_s": setup.sync_s,
         "drains": facts["drains"],
         "seed": setup.seed,
-        "scaling": asdict(setup.scaling),
         "samples": [sample._asdict() for sample in samples],
     }
     (output / "report.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -1,18 +1,16 @@
 """The numbers of one fleet test: the manifests', on a shorter time scale, and its load's."""
 
-from __future__ import annotations
-
 import argparse
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pem_fleet.queueing.knee import Goal, find_knee
 from pem_fleet.queueing.served_steps import Cost, read_steps
 from pem_fleet.rehearsal import cluster_manifests as manifests
 from pem_fleet.rehearsal.autoscaler import SYNC_S, Scaling, scaled
-from pem_fleet.rehearsal.cluster_manifests import Manifest, ServerLife, Trigger
-from pem_fleet.rehearsal.haproxy import Frontend, Slot
+from pem_fleet.rehearsal.cluster_manifests import ServerLife, Trigger
+from pem_fleet.rehearsal.haproxy import Ports
 from pem_fleet.rehearsal.timeline import Plan
+from pem_loadtest.capacity import THRESHOLD_SHARE
 from pem_server.ports import free_ports
 
 SHARES = (0.15, 0.3, 0.55)  # of the time: low, high, low again
@@ -30,8 +28,8 @@ class Setup:
     cost: Cost
     time_scale: float
     seed: int
-    slots: tuple[Slot, ...]
-    front: Frontend
+    slots: tuple[Ports, ...]
+    front: Ports
 
     @property
     def sync_s(self) -> float:
@@ -49,7 +47,7 @@ def read_setup(options: argparse.Namespace) -> Setup:
     most = options.capacity or find_knee(steps, goal)
     if not most:
         raise ValueError(f"the stub network never answers within {options.goal:g} ms: raise --goal")
-    threshold = round(_target(objects, trigger) * most, 2)
+    threshold = round(THRESHOLD_SHARE * most, 2)
     scaling = replace(scaling, maximum=min(scaling.maximum, options.most))
     shares = (options.low, options.high, options.low)
     load_steps = tuple(
@@ -57,7 +55,7 @@ def read_setup(options: argparse.Namespace) -> Setup:
         for share, rate in zip(SHARES, shares, strict=True)
     )
     ports = iter(free_ports(3 * scaling.maximum + 4))
-    slots = tuple(Slot(next(ports), next(ports), next(ports)) for _ in range(scaling.maximum))
+    slots = tuple(Ports(next(ports), next(ports), next(ports)) for _ in range(scaling.maximum))
     return Setup(
         scaled(scaling, options.time_scale),
         Trigger(trigger.query, threshold),
@@ -67,13 +65,5 @@ def read_setup(options: argparse.Namespace) -> Setup:
         options.time_scale,
         options.seed,
         slots,
-        Frontend(next(ports), next(ports), next(ports)),
+        Ports(next(ports), next(ports), next(ports)),
     )
-
-
-def _target(objects: Sequence[Manifest], trigger: Trigger) -> float:
-    """The share of a server's capacity that the manifests aim for."""
-    for found in objects:
-        if found["kind"] == "ConfigMap" and "capacity_images_per_second" in found.get("data", {}):
-            return trigger.threshold / float(found["data"]["capacity_images_per_second"])
-    raise manifests.ManifestError("no ConfigMap has capacity_images_per_second: render an overlay")

@@ -1,7 +1,5 @@
 """The load of the fleet test: locust replays Poisson arrivals that rise and fall."""
 
-from __future__ import annotations
-
 import csv
 import json
 import sys

@@ -1,7 +1,5 @@
 """What a fleet test recorded, and what must hold of it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -27,7 +27,7 @@ class TritonPythonModel:
         if request.is_cancelled():
             self.metrics.count("cancelled")
             return _error("the request was cancelled", pb_utils.TritonError.CANCELLED)
-        count = 1  # until the request says how many
+        count = 1  # until the tensors are read
         try:
             tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
             count = len(tensors["scores"])

@@ -1,32 +1,19 @@
-"""What must hold between the fields of rendered manifests, which no schema can say."""
+"""What must hold between the fields of rendered manifests, which no schema can say.
 
-from __future__ import annotations
+Every public function of between_pods and within_pods is a rule: it yields one sentence for each
+place that breaks it.
+"""
 
-from collections.abc import Callable, Iterator
-from itertools import chain
+from inspect import getmembers, isfunction
 
 from rules import between_pods, within_pods
-from rules.documents import Document
+from rules.documents import Documents
 
-Rule = Callable[[list[Document]], Iterator[str]]
-RULES: tuple[Rule, ...] = (
-    between_pods.namespaces,
-    between_pods.selectors,
-    between_pods.ports,
-    within_pods.volumes,
-    within_pods.memory,
-    within_pods.stopping,
-    within_pods.probes,
-    within_pods.images,
-    within_pods.security,
-    within_pods.gpus,
-    between_pods.availability,
-    between_pods.network,
-    between_pods.balancing,
-    between_pods.scaling,
-)
+FUNCTIONS = getmembers(between_pods, isfunction) + getmembers(within_pods, isfunction)
+MODULES = {between_pods.__name__, within_pods.__name__}
+RULES = [rule for name, rule in FUNCTIONS if name[0] != "_" and rule.__module__ in MODULES]
 
 
-def problems(documents: list[Document]) -> list[str]:
-    """Return one sentence for each rule that is broken and each place that breaks it."""
-    return list(chain.from_iterable(rule(documents) for rule in RULES))
+def problems(documents: Documents) -> list[str]:
+    """Return the sentences of all rules."""
+    return [problem for rule in RULES for problem in rule(documents)]

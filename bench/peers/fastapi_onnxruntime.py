@@ -25,10 +25,8 @@ app = FastAPI()
 def predict(image: UploadFile) -> dict[str, Any]:
     """The detections in the uploaded image."""
     fitted, geometry = read_image(image.file.read())
-    class_ids, scores, masks = session.run(
-        ["class_ids", "scores", "masks"], {"image": fitted[None]}
-    )
-    return detections(class_ids[0], scores[0], masks[0], geometry, labels)
+    outputs = session.run(["class_ids", "scores", "masks"], {"image": fitted[None]})
+    return detections(*(output[0] for output in outputs), geometry, labels)
 
 
 @app.get("/health")
