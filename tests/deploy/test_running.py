@@ -170,7 +170,8 @@ def test_one_grpc_channel_is_spread_and_follows_the_name(
         assert shares(6) == [0, 6]
         names.addresses.append(ADDRESSES[0])
         assert poll(lambda: servers_up() == 2, pause_s=0.1)
-        assert min(shares(10)) >= 4
+        # Once in ten runs of the suite, a returned server got its share only a little later.
+        assert min(poll(lambda: shares(10), lambda seen: min(seen) >= 4)) >= 4
 
 
 def test_clients_reach_the_models_and_nothing_else(balancer: str) -> None:
