@@ -16,7 +16,7 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest
 from pem_server.checkout import ROOT
 
 from .backend import MODEL_INFER
-from .contract import ENSEMBLE
+from .callable_models import ENSEMBLE
 
 HEAD = f"POST /v2/models/{ENSEMBLE}/infer HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".encode()
 TIMEOUT_S = 60.0

@@ -8,7 +8,7 @@ from grpc import StatusCode
 from tritonclient.grpc.service_pb2 import ModelInferRequest
 
 from .backend import Backend
-from .contract import Contract
+from .callable_models import Contract
 from .dispatcher import Dispatcher
 from .gateway_metrics import Metrics
 from .infer_request import check

@@ -19,7 +19,7 @@ from pem_server.stub_network import Cost, stub_repository
 from . import grpc_server
 from .admission import Admission
 from .backend import Backend, even_if_cancelled
-from .contract import Contract, load_contract
+from .callable_models import Contract, load_contract
 from .decode_cost import images_seconds
 from .dispatcher import Dispatcher
 from .front import Front

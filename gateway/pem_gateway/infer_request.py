@@ -11,7 +11,7 @@ from typing import Any
 
 from tritonclient.grpc.service_pb2 import InferParameter, ModelInferRequest
 
-from .contract import ITEM_SIZE, Contract, Model, Tensor
+from .callable_models import ITEM_SIZE, Contract, Model, Tensor
 from .refusal import Refusal, bad_request, not_found, unsupported
 
 InputTensor = Any  # ModelInferRequest.InferInputTensor, which has no type for the checker

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .contract import CALLABLE, Contract
+from .callable_models import CALLABLE, Contract
 from .dispatcher import PATIENCE_S
 
 ANSWER_SCHEMA = Path(__file__).with_name("answer_schema.json")

@@ -20,7 +20,7 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
 from pem_client.palette import class_colour
 
-from .contract import ENSEMBLE
+from .callable_models import ENSEMBLE
 from .dispatcher import PATIENCE_S
 from .front import Front
 from .http_server import abandoned_on_disconnect, route

@@ -13,7 +13,7 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest
 
 from .admission import Admission
 from .backend import Backend, BackendGone
-from .contract import ENSEMBLE
+from .callable_models import ENSEMBLE
 
 # A photograph after its length, as a BYTES tensor packs it: the warm-up of Triton's own.
 IMAGE = Path("pem_preprocess", "warmup", "street.jpg.bytes")

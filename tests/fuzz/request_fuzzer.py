@@ -23,7 +23,7 @@ import bad_inputs
 with atheris.instrument_imports(include=["pem_gateway", "pem_server.image_header", "json"]):
     from tritonclient.grpc.service_pb2 import ModelInferRequest
 
-    from pem_gateway.contract import ENSEMBLE, Contract, load_contract
+    from pem_gateway.callable_models import ENSEMBLE, Contract, load_contract
     from pem_gateway.grpc_server import parse
     from pem_gateway.infer_request import check
     from pem_gateway.kserve_http import decompress, parse_request

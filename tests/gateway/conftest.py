@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc.service_pb2 import ModelInferRequest
 
-from pem_gateway.contract import Contract, load_contract
+from pem_gateway.callable_models import Contract, load_contract
 from pem_server.checkout import MODEL_REPOSITORY
 from pem_server.ports import free_ports
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pem_gateway.contract import Contract
+from pem_gateway.callable_models import Contract
 from pem_gateway.decode_cost import decode_seconds, images_seconds
 from pem_gateway.refusal import Refusal
 from pem_server.image_header import ImageHeader

@@ -4,7 +4,7 @@ import pytest
 from grpc import StatusCode
 from tritonclient.grpc.service_pb2 import ModelInferRequest
 
-from pem_gateway.contract import Contract
+from pem_gateway.callable_models import Contract
 from pem_gateway.infer_request import check
 from pem_gateway.refusal import Refusal
 

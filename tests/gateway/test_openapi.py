@@ -12,7 +12,7 @@ from openapi_spec_validator import validate
 from starlette.routing import Route
 
 from pem_client import Detections
-from pem_gateway.contract import Contract
+from pem_gateway.callable_models import Contract
 from pem_gateway.http_server import HttpProtocol
 from pem_gateway.openapi import ANSWER_SCHEMA, describe
 from pem_gateway.rest import Rest

@@ -16,7 +16,7 @@ from PIL import Image
 from starlette.applications import Starlette
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
-from pem_gateway.contract import Contract
+from pem_gateway.callable_models import Contract
 from pem_gateway.http_server import HttpProtocol
 from pem_gateway.openapi import ANSWER_SCHEMA
 from pem_gateway.page_files import FILES, page_routes
