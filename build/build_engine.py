@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--output", NETWORK / "1" / "model.plan", "the engine; its manifest goes beside it"),
         ("--config", NETWORK / "configs" / "t4.pbtxt", "the configuration that will serve it"),
         ("--timing-caches", ARTIFACTS / "timing-caches", "folder of kernel timings"),
-        ("--report", ARTIFACTS, "folder for layers.json, the layers as TensorRT lists them"),
+        ("--report", ARTIFACTS, "folder for layers.json and layers.md"),
         ("--backend", gpu_info.BACKEND, "the server's backend; its TensorRT must be Python's"),
     ):
         add(name, type=Path, default=value, metavar="PATH", help=f"{text}; default %(default)s")

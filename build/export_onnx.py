@@ -35,6 +35,7 @@ from pemexport.onnx_export import TYPED_OPSET, ExportError, Images, check_images
 from pemexport.onnx_rewrite import replace_when_done
 from pemexport.repository_steps import fit
 from pemquant.accuracy_gate import LIMITS, Limits
+from pemquant.calibration import CLIPPING
 from pemquant.int8_ranges import write_ranges
 from pemquant.reduced_precision import write_variant
 from pemseg.checkpoint import load_network
@@ -106,6 +107,7 @@ def _gate_arguments(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "calibration": [fit(path, options.size)[0] for path in calibration],
         "examples": examples,
+        "clipping": options.clipping,
         "limits": Limits(
             default.loss if options.max_loss is None else options.max_loss,
             default.agreement if options.min_agreement is None else options.min_agreement / 100,
@@ -142,7 +144,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--calibration", type=Path, metavar="FOLDER", help="representative images")
     text = "use N of them, evenly spaced" + default
     add("--calibration-images", type=int, default=32, metavar="N", help=text)
-    add("--clipping", choices=["percentile"], help=argparse.SUPPRESS)  # of 0.1, which had "entropy"
+    text = "how the INT8 range is chosen" + default
+    add("--clipping", choices=CLIPPING, default="percentile", help=text)
     return parser.parse_args(argv)
 
 

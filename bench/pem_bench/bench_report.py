@@ -116,6 +116,18 @@ def engine_text(content: Content) -> str:
     return "\n".join(lines)
 
 
+def engine_chart(path: Path, results: Sequence[Content]) -> None:
+    """A bar for each backend and batch size: milliseconds an image."""
+    from matplotlib.figure import Figure  # late: it takes a second
+
+    names = [f"{result['backend']}, batch {result['batch']}" for result in results]
+    figure = Figure(figsize=(9, 1 + len(names) / 3), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(names, [result["median_ms"] / result["batch"] for result in results])
+    axes.set_xlabel("ms an image")
+    figure.savefig(path)
+
+
 def _comparisons(result: Content, peaks: Mapping[str, float]) -> dict[str, str]:
     times, share = result["times_naive"], result["share_of_peak"]
     return {

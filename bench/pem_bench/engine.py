@@ -45,7 +45,7 @@ from .backends import (
     Unavailable,
     agreement,
 )
-from .bench_report import engine_text, publish, roofline_text
+from .bench_report import engine_chart, engine_text, publish, roofline_text
 from .cli import BenchError
 from .end_to_end import add_common_arguments, require_positive
 from .machine import describe_machine
@@ -107,6 +107,7 @@ def run(options: argparse.Namespace) -> None:
         },
     }
     publish(options.output, "engine", content, engine_text(content))
+    engine_chart(options.output / "engine.png", content["results"])
 
 
 def report_roofline(costs: Sequence[Cost], options: argparse.Namespace) -> None:

@@ -43,11 +43,12 @@ QUICK = {
 
 @dataclass(frozen=True)
 class Part:
-    """What one command found, and the seconds it took."""
+    """What one command found, the seconds it took, and where it may have left a plot."""
 
     command: str
     text: str
     seconds: float
+    plot: Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,9 +68,7 @@ def run(options: argparse.Namespace) -> None:
     commands = [command for command in settings if command not in options.skip]
     parts = [run_part(command, settings[command], options.output) for command in commands]
     written = [options.output / f"{command}.json" for command in commands]
-    contents = {
-        path.stem: json.loads(path.read_text("utf-8")) for path in written if path.is_file()
-    }
+    contents = {file.stem: json.loads(file.read_text("utf-8")) for file in written if file.exists()}
     found = regressions(contents)
     write_json(options.output / "report.json", {"machine": machine, **contents, "losses": found})
     report = options.output / "report.md"
@@ -83,7 +82,9 @@ def run_part(command: str, arguments: Sequence[str], output: Path) -> Part:
     log(f"\n{command}: {COMMANDS[command][1]}")
     module = import_module(COMMANDS[command][0])
     written, start = output / f"{command}.json", time.monotonic()
+    plot = written.with_suffix(".png")
     written.unlink(missing_ok=True)
+    plot.unlink(missing_ok=True)
     parser = parser_of(command, module)
     try:
         module.run(parser.parse_args([*arguments, "--output", str(output)]))
@@ -91,7 +92,7 @@ def run_part(command: str, arguments: Sequence[str], output: Path) -> Part:
     except (BenchError, OSError) as error:
         text = f"Not measured: {error}"
         print(text)
-    return Part(command, text, time.monotonic() - start)
+    return Part(command, text, time.monotonic() - start, plot)
 
 
 def report_text(machine: Mapping[str, Any], parts: Sequence[Part], found: Sequence[str]) -> str:
@@ -102,8 +103,9 @@ def report_text(machine: Mapping[str, Any], parts: Sequence[Part], found: Sequen
         f"Made by `./run bench` in {minutes:.0f} minutes on: {machine_line(machine)}.",
     ]
     for part in parts:
-        blocks.append(f"## {part.command}: {COMMANDS[part.command][1]}")
-        blocks.append(f"```\n{part.text}\n```")
+        blocks += [f"## {part.command}: {COMMANDS[part.command][1]}", f"```\n{part.text}\n```"]
+        if part.plot.is_file():
+            blocks.append(f"![{part.command}]({part.plot.name})")
     blocks += [regressions_text(found), "The peers' code: `bench/peers`."]
     return "\n\n".join(blocks) + "\n"
 

@@ -17,6 +17,8 @@ from pemexport.onnx_rewrite import open_session
 from .int8 import candidates
 
 BINS = 2048
+LEVELS = 128  # absolute values of INT8, zero included
+STEP = 8  # bins between two clipping points that are tried
 PERCENTILE = 0.9999  # of the values that are not zero
 
 Images = Iterable[NDArray[np.uint8]]  # each (H, W, 3) RGB
@@ -54,12 +56,37 @@ def clip_by_percentile(histogram: Histogram) -> float:
     return (place + 1) * histogram.reach / BINS
 
 
-def clips_of(graph: onnx.ModelProto, images: Sequence[NDArray[np.uint8]]) -> dict[str, float]:
+def clip_by_entropy(histogram: Histogram) -> float:
+    """The point that loses the least relative entropy in INT8; 0 when nothing was counted."""
+    counts = histogram.counts.astype(np.float64)
+    points = range(LEVELS, BINS + 1, STEP)
+    return min(points, key=lambda point: _entropy_lost(counts, point)) * histogram.reach / BINS
+
+
+def _entropy_lost(counts: NDArray[np.float64], point: int) -> float:
+    """Relative entropy of the distribution clipped at a bin to the same in LEVELS steps."""
+    starts = np.arange(LEVELS) * point // LEVELS  # first bin of each step
+    filled = counts[:point] > 0
+    shared_by = np.maximum(np.add.reduceat(filled, starts, dtype=np.float64), 1)
+    in_step = np.add.reduceat(counts[:point], starts) / shared_by
+    q = np.repeat(in_step, np.diff(np.append(starts, point))) * filled
+    p = np.append(counts[: point - 1], counts[point - 1 :].sum())
+    p, q = p / max(p.sum(), 1), np.maximum(q / max(q.sum(), 1), 1e-12)
+    seen = p > 0
+    return float((p[seen] * np.log(p[seen] / q[seen])).sum())
+
+
+CLIPPING = {"entropy": clip_by_entropy, "percentile": clip_by_percentile}
+
+
+def clips_of(
+    graph: onnx.ModelProto, images: Sequence[NDArray[np.uint8]], clipping: str
+) -> dict[str, float]:
     """The largest absolute value of INT8 for the input of each layer that can be quantized."""
     layers = candidates(graph)
     inputs = sorted({node.input[0] for node in graph.graph.node if node.name in layers})
     counted = histograms(graph, inputs, images)
-    return {name: clip_by_percentile(histogram) for name, histogram in counted.items()}
+    return {name: CLIPPING[clipping](histogram) for name, histogram in counted.items()}
 
 
 def histograms(

@@ -40,6 +40,7 @@ def write_ranges(
     calibration: Sequence[NDArray[np.uint8]],
     examples: Sequence[Example],
     limits: Limits,
+    clipping: str = "percentile",
 ) -> Path:
     """Measure the ranges of the exported graph at `path`, write them beside it; returns the file.
 
@@ -54,7 +55,7 @@ def write_ranges(
         )
     graph = onnx.load(path)
     fold_constants(graph.graph)
-    clips = clips_of(graph, calibration)
+    clips = clips_of(graph, calibration, clipping)
     gate = AccuracyGate(graph, examples, limits)
 
     def content(layers: Collection[str]) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def write_ranges(
     layers, accuracy = search.most_layers(clips, calibration)
     gate.require(accuracy)
     facts = {
-        "calibration": {"images": len(calibration)},
+        "calibration": {"images": len(calibration), "clipping": clipping},
         "accuracy": accuracy.as_json(),
         "left_out": search.excluded,
     }

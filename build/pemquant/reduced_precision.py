@@ -35,6 +35,7 @@ def write_variant(
     calibration: Images,
     examples: Sequence[Example],
     limits: Limits,
+    clipping: str = "percentile",
 ) -> Path:
     """Write the "fp16" or "int8" variant of an exported FP32 graph and a report; returns `target`.
 
@@ -51,7 +52,7 @@ def write_variant(
         variant = to_half(graph)
         accuracy = gate.evaluate(variant)
     else:
-        variant, accuracy, details = search_int8(graph, gate, calibration)
+        variant, accuracy, details = search_int8(graph, gate, calibration, clipping)
     gate.require(accuracy)
     report = {
         "precision": precision,
@@ -97,13 +98,13 @@ def checked_fp16_values(graph: onnx.ModelProto, images: Images) -> dict[str, flo
 
 
 def search_int8(
-    graph: onnx.ModelProto, gate: AccuracyGate, images: Images
+    graph: onnx.ModelProto, gate: AccuracyGate, images: Images, clipping: str
 ) -> tuple[onnx.ModelProto, AccuracyReport, dict[str, Any]]:
     """The variant with the most INT8 layers that passes, its accuracy, and details of the search.
 
     If none passes, the one without any, which the caller has to refuse.
     """
-    clips = clips_of(graph, images)
+    clips = clips_of(graph, images, clipping)
 
     def variant(layers: Collection[str]) -> onnx.ModelProto:
         return to_half(quantize(graph, clips, layers))
@@ -111,7 +112,7 @@ def search_int8(
     search = LayerSearch(graph, gate, lambda layers: gate.evaluate(variant(layers)))
     layers, accuracy = search.most_layers(clips, images)
     details = {
-        "calibration": {"images": len(images)},
+        "calibration": {"images": len(images), "clipping": clipping},
         "int8_layers": layers,
         "fp16_layers": search.excluded,
         "trials": {str(count): report.as_json() for count, report in search.trials()},

@@ -35,7 +35,7 @@ class BuildPaths:
     target: Path  # model.plan, in a version folder of the repository
     config: Path  # the configuration that will serve it
     timing_caches: Path  # a folder
-    report: Path  # a folder, for layers.json
+    report: Path  # a folder, for layers.json and layers.md
     backend: Path = gpu_info.BACKEND
 
 
@@ -58,6 +58,7 @@ def make_engine(paths: BuildPaths, options: BuildOptions) -> Manifest:
     manifest = describe(model, types, built, machine, options, paths.graph, seconds)
     require(preflight.config_problems(built.tensors, options.profile, config, paths.config))
     write_atomically(paths.report / "layers.json", built.layer_report.encode())
+    write_atomically(paths.report / "layers.md", layer_table(built.layer_report).encode())
     install(built.engine, manifest, paths.target)
     return manifest
 
@@ -126,6 +127,17 @@ def describe(
         built_at=datetime.now(UTC).isoformat(timespec="seconds"),
         build_seconds=round(seconds, 1),
     )
+
+
+def layer_table(report: str) -> str:
+    """The inspector's layers as Markdown, as far as its JSON, which differs by version, goes."""
+    rows = [["Name", "LayerType", "Dimensions", "Format/Datatype", "TacticName"], ["---"] * 5]
+    with contextlib.suppress(ValueError, TypeError, AttributeError):  # some of it was not JSON
+        for layer in json.loads(report).get("Layers", []):
+            found = layer if isinstance(layer, dict) else {"Name": layer}
+            found = {**next(iter(found.get("Outputs", [])), {}), **found}
+            rows.append([str(found.get(column, "")).replace("|", "/") for column in rows[0]])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def write_line(text: str) -> None:

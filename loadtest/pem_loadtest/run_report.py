@@ -1,4 +1,4 @@
-"""Runs the load test and writes report.json, requests.csv, latency.png, capacity."""
+"""Runs the load test and writes report.json, steps.csv, requests.csv, latency.png, capacity."""
 
 import csv
 import importlib.metadata
@@ -78,6 +78,7 @@ def write(report: dict[str, Any], result: RunResult, folder: Path) -> None:
     """All files but the capacity file, into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    _write_steps(report["steps"], folder / "steps.csv")
     _write_requests(result, folder / "requests.csv")
     if result.steps:
         draw(result, report, folder / "latency.png")
@@ -123,6 +124,23 @@ def table(report: dict[str, Any]) -> str:
         lines += ["", f"knee: {report['knee_images_per_second']:.1f} images a second"]
     reasons = "".join(f"\n  {reason}" for reason in report["reasons"])
     return "\n".join([*lines, "", f"{report['verdict'].upper()}{reasons}"])
+
+
+def _write_steps(steps: list[dict[str, Any]], file: Path) -> None:
+    """A row for each step: counts of each kind of failure, and each model's figures, as columns."""
+    failures = [outcome.name.lower() for outcome in Outcome if outcome.is_failure]
+    rows = []
+    for step in steps:
+        row = step | {"reasons": "; ".join(step["reasons"])}
+        row |= dict.fromkeys(failures, 0) | row.pop("failures")
+        for model, figures in row.pop("server").items():
+            row |= {f"{model}_{key}": value for key, value in figures.items()}
+        rows.append(row)
+    with file.open("w", newline="") as stream:
+        columns = dict.fromkeys(key for row in rows for key in row)
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _write_requests(result: RunResult, file: Path) -> None:

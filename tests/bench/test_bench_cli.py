@@ -43,14 +43,18 @@ def test_all_runs_each_part_and_gathers_the_results(
 ) -> None:
     def good(options: argparse.Namespace) -> None:
         publish(options.output, "end-to-end", {"rows": [], "systems": {}}, "the numbers")
+        (options.output / "end-to-end.png").touch()
 
     monkeypatch.setattr(end_to_end, "run", good)
     monkeypatch.setattr(memory, "run", Mock(side_effect=cli.BenchError("no server here")))
-    (tmp_path / "memory.json").write_text("{}")  # of another run
+    for name in ("memory.json", "memory.png"):  # of another run
+        (tmp_path / name).write_text("{}")
     skipped = ["--skip", "engine", "steps", "share"]
     assert cli.main(["--output", str(tmp_path), *skipped]) == 0
     report = (tmp_path / "report.md").read_text()
     assert "```\nthe numbers\n```" in report
+    assert "(end-to-end.png)" in report
+    assert "memory.png" not in report
     assert report.index("no server here") < report.index("## Where we lose")
     content = json.loads((tmp_path / "report.json").read_text())
     assert set(content) == {"machine", "end-to-end", "losses"}

@@ -55,6 +55,7 @@ def test_every_backend_is_measured_at_every_batch_and_compared(
         assert part in text
     assert machine.machine_line(machine.describe_machine()) in text
     content = json.loads((tmp_path / "out" / "engine.json").read_text())
+    assert (tmp_path / "out" / "engine.png").read_bytes().startswith(b"\x89PNG")
     rows = {(row["backend"], row["batch"]): row for row in content["results"]}
     names = (REFERENCE, NAIVE, *SERVED, "Another")
     assert rows.keys() == {(name, batch) for name in names for batch in (1, 3)}

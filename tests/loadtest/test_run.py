@@ -121,7 +121,11 @@ def test_a_run_leaves_its_steps_its_requests_and_a_plot(
         assert image.size == (960, 576)
     with (tmp_path / "requests.csv").open() as stream:
         assert len(list(csv.DictReader(stream))) == step["sent"] > 0
-    assert step["label"] == "20/s"
+    with (tmp_path / "steps.csv").open() as stream:
+        [row] = csv.DictReader(stream)
+    assert (row["label"], row["sent"], row["reasons"]) == ("20/s", str(step["sent"]), "")
+    assert row["timed_out"] == "0"
+    assert not {"server", "failures"} & row.keys()
 
 
 def test_a_ladder_without_a_knee_writes_no_capacity(

@@ -7,7 +7,14 @@ from onnx import TensorProto
 from onnx_graphs import model_of, node
 
 from pemexport import contract
-from pemquant.calibration import BINS, Histogram, clip_by_percentile, histograms, largest_values
+from pemquant.calibration import (
+    BINS,
+    Histogram,
+    clip_by_entropy,
+    clip_by_percentile,
+    histograms,
+    largest_values,
+)
 
 
 def counted(*parts: np.ndarray) -> Histogram:
@@ -33,6 +40,21 @@ def test_the_clipping_point_leaves_out_the_outlier_and_nothing_more(
     values: np.ndarray, least: float, most: float
 ) -> None:
     assert least <= clip_by_percentile(counted(values)) <= most
+
+
+@pytest.mark.parametrize(
+    ("values", "least", "most"),
+    [
+        (np.zeros(10), 0, 0),
+        (np.linspace(0, 3, 100_000), 2.9, 3.01),
+        (np.append(np.random.default_rng(0).normal(size=100_000), [60.0]), 3.7, 8),
+    ],
+    ids=["zeros", "even", "an outlier"],
+)
+def test_the_entropy_leaves_out_the_outlier_in_steps_of_whole_bins(
+    values: np.ndarray, least: float, most: float
+) -> None:
+    assert least <= clip_by_entropy(counted(values)) <= most
 
 
 def test_larger_values_later_widen_the_bins_and_lose_no_count() -> None:

@@ -116,6 +116,19 @@ def test_the_command_writes_a_variant_and_warns_without_labels(
     assert metadata["precision"] == "fp16"
 
 
+def test_the_clipping_can_be_chosen_and_is_reported(
+    tiny_network: Callable[..., Pem], image_files: Sequence[Path], tmp_path: Path
+) -> None:
+    weights, target = tmp_path / "w.safetensors", tmp_path / "int8.onnx"
+    save_state(tiny_network(seed=1), weights)
+    words = ["--weights", weights, "--size", "64", "--output", target, "--precision", "int8"]
+    words += ["--calibration", image_files[0].parent, "--calibration-images", "1"]
+    words += ["--image", image_files[0], "--min-agreement", "0", "--clipping", "entropy"]
+    assert export_onnx.main([str(word) for word in words]) == 0
+    report = json.loads(target.with_suffix(".json").read_text())
+    assert report["calibration"] == {"images": 1, "clipping": "entropy"}
+
+
 def test_int8_without_calibration_images_is_refused(tmp_path: Path, capsys: Capture) -> None:
     target = tmp_path / "int8.onnx"
     assert export_onnx.main(["--precision", "int8", "--output", str(target)]) == 1

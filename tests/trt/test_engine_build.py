@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from pemtrt import gpu_info, manifest
 from pemtrt.build_options import BuildOptions, timing_cache_path
-from pemtrt.engine_build import BuildPaths, make_engine
+from pemtrt.engine_build import BuildPaths, layer_table, make_engine
 from pemtrt.gpu_info import Machine
 from pemtrt.manifest import EngineError, Profile, Tensor, manifest_path, read_manifest, sha256
 
@@ -33,12 +33,36 @@ def calls(tensorrt: ModuleType, what: str) -> list[tuple]:
     return [entry[1:] for entry in tensorrt.behaviour.journal if entry[0] == what]
 
 
+CONVOLUTION = {
+    "Name": "conv + relu",
+    "LayerType": "Cask",
+    "Outputs": [{"Name": "y", "Dimensions": [8, 64], "Format/Datatype": "FP16"}],
+    "TacticName": "turing|fprop",
+}
+
+
+@pytest.mark.parametrize(
+    ("report", "rows"),
+    [
+        (json.dumps({"Layers": [CONVOLUTION]}), ["conv + relu Cask [8, 64] FP16 turing/fprop"]),
+        (json.dumps({"Layers": ["a name only", {}]}), ["a name only", ""]),
+        (json.dumps({"Layers": [{"Outputs": [7]}]}), []),
+        ("[]", []),
+        ("no JSON", []),
+    ],
+)
+def test_the_layers_are_a_table_as_far_as_they_are_known(report: str, rows: list[str]) -> None:
+    table = [line.replace("|", " ").split() for line in layer_table(report).splitlines()]
+    assert table[2:] == [row.split() for row in rows]
+
+
 def test_an_engine_is_installed_with_its_manifest(
     places: BuildPaths, t4: Machine, capsys: Capture
 ) -> None:
     built = make_engine(places, BuildOptions())
     assert places.target.read_bytes() == b"an engine"
     assert json.loads((places.report / "layers.json").read_text()) == {"Layers": []}
+    assert (places.report / "layers.md").read_text() == layer_table('{"Layers": []}')
     assert read_manifest(manifest_path(places.target)) == built
     assert (built.tensorrt, built.driver) == (t4.tensorrt, t4.driver)
     assert (built.gpu, built.capability) == ("Tesla T4", "7.5")
