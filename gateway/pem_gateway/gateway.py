@@ -150,12 +150,23 @@ def _is_in_haste() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+def listen(bind: str, port: int) -> socket.socket:
+    """A listening socket whose connections send at once.
+
+    asyncio sets TCP_NODELAY only on sockets that name their protocol, which those of create_server
+    do not. Without it each answer waited 40 ms for the client's acknowledgment of its header.
+    """
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    listener = socket.create_server((bind, port), family=family, backlog=2048)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
 @contextlib.asynccontextmanager
 async def _serving(
     app: ASGIApp, bind: str, port: int, options: dict[str, Any]
 ) -> AsyncIterator[None]:
-    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
-    listener = socket.create_server((bind, port), family=family, backlog=2048)
+    listener = listen(bind, port)
     usual = {
         "http": "httptools",
         "ws": "none",
