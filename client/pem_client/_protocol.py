@@ -1,5 +1,6 @@
 """The server's wire format, without I/O: arguments to tensors, tensors to results."""
 
+import ipaddress
 import math
 import os
 from collections.abc import Mapping
@@ -37,6 +38,15 @@ def parse_url(url: str) -> tuple[str, str]:
     if not complete or parts.scheme not in {"grpc", "http"} or (path and parts.scheme == "grpc"):
         raise _unusable(url)
     return parts.scheme, parts.netloc + path
+
+
+def is_loopback(address: str) -> bool:
+    """Whether "host:port" is on this machine, by its name or number; no name is resolved."""
+    host = urlsplit(f"//{address}").hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _unusable(url: str) -> UrlError:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from tritonclient.utils import np_to_triton_dtype
 
 from ._errors import PemError, UrlError, as_pem_error
-from ._protocol import Tensors, parse_url
+from ._protocol import Tensors, is_loopback, parse_url
 
 # Any channel argument replaces all of tritonclient's, so the limits must be repeated: without them
 # gRPC refuses responses over 4 MB. -1 is no limit. The last one finds a restarted server within a
@@ -17,6 +17,11 @@ GRPC_CHANNEL_ARGS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
+
+
+def channel_args(address: str) -> list[tuple[str, int]]:
+    """The arguments of a gRPC channel; a proxy of the environment is not for this machine."""
+    return [*GRPC_CHANNEL_ARGS, ("grpc.enable_http_proxy", int(not is_loopback(address)))]
 
 
 class Transport(Protocol):
@@ -54,7 +59,7 @@ def open_transport(url: str, timeout_s: float, api_key: str | None = None) -> Tr
     if scheme == "grpc":
         import tritonclient.grpc as triton_grpc
 
-        client = triton_grpc.InferenceServerClient(address, channel_args=GRPC_CHANNEL_ARGS)
+        client = triton_grpc.InferenceServerClient(address, channel_args=channel_args(address))
         return _Blocking(
             triton_grpc,
             client,
@@ -88,7 +93,7 @@ def open_async_transport(url: str, timeout_s: float, api_key: str | None = None)
         raise UrlError(f"AsyncClient supports gRPC only: use grpc://host:port, got {url!r}")
     import tritonclient.grpc.aio as triton_grpc
 
-    client = triton_grpc.InferenceServerClient(address, channel_args=GRPC_CHANNEL_ARGS)
+    client = triton_grpc.InferenceServerClient(address, channel_args=channel_args(address))
     return _Asyncio(
         triton_grpc,
         client,

@@ -13,7 +13,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -27,7 +26,8 @@ from pem_server import LocalServerError, free_ports
 from pem_server.console import log
 
 from . import deadly_requests
-from .backend import MODEL_INFER
+from .backend import CHANNEL, MODEL_INFER
+from .http_server import DIRECT
 from .process_watch import STUB
 
 ASK_EVERY_S, LOOK_EVERY_S = 0.25, 0.05
@@ -76,7 +76,7 @@ class Served:
     def is_ready(self) -> bool:
         """What a load balancer sees."""
         try:
-            with urllib.request.urlopen(f"http://{self.http}/ready", timeout=5) as answer:
+            with DIRECT.open(f"http://{self.http}/ready", timeout=5) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -126,7 +126,7 @@ class Users(threading.Thread):
     def __init__(self, served: Served) -> None:
         super().__init__(daemon=True)
         self._served, self._stopped = served, threading.Event()
-        self._channel = grpc.insecure_channel(served.grpc)
+        self._channel = grpc.insecure_channel(served.grpc, options=CHANNEL)
         message = deadly_requests.good_request()
         message.outputs.add(name="detections")
         self._request = message.SerializeToString()

@@ -15,7 +15,7 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest
 
 from pem_server.checkout import ROOT
 
-from .backend import MODEL_INFER
+from .backend import CHANNEL, MODEL_INFER
 from .callable_models import ENSEMBLE
 
 HEAD = f"POST /v2/models/{ENSEMBLE}/infer HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".encode()
@@ -46,7 +46,7 @@ def classification(_: str, address: str) -> bytes:
     """The output parameter that Triton documents, on an output of strings."""
     message = good_request()
     message.outputs.add(name="detections").parameters["classification"].int64_param = 1
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, options=CHANNEL) as channel:
         call = channel.unary_unary(MODEL_INFER)
         try:
             return bytes(call(message.SerializeToString(), timeout=TIMEOUT_S))
@@ -110,7 +110,7 @@ def _give_up(
     address: str, until: float, random_: random.Random, low_ms: float, high_ms: float
 ) -> bytes:
     message = good_request().SerializeToString()  # no outputs named: both last steps run
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, options=CHANNEL) as channel:
         call = channel.unary_unary(MODEL_INFER)
         while time.monotonic() < until:
             try:

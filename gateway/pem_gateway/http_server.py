@@ -26,6 +26,8 @@ LARGEST_BODY_SPARE = 1 << 20  # of JSON and small tensors beside the images
 MODEL = "/v2/models/{model}"
 VERSION = MODEL + "/versions/{version}"
 VERSION_SERVED = "1"
+# tritonserver is on this machine, whatever proxy the environment names.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 FETCH_TIMEOUT_S = 5.0
 CLIENT_LEFT = 499  # as nginx calls it; nobody reads it
 HELD = "pem_gateway.held"  # in a scope: the bytes that its request holds of the budget
@@ -256,7 +258,7 @@ async def _not_served(request: Request, _: Exception) -> Response:
 
 def _fetch(url: str) -> tuple[int, str, bytes]:
     try:
-        with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_S) as answer:
+        with DIRECT.open(url, timeout=FETCH_TIMEOUT_S) as answer:
             return answer.status, answer.headers.get_content_type(), answer.read()
     except urllib.error.HTTPError as error:
         return error.code, "application/json", error.read() or json.dumps({}).encode()

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pem_client import Client, PemError
 
-from .counters import ENSEMBLE, NETWORK
+from .counters import ENSEMBLE, NETWORK, is_on_this_machine
 
 UNKNOWN = "unknown"
 _TIMEOUT_S = 10.0
@@ -46,7 +46,9 @@ def _metadata(url: str) -> tuple[str, dict[str, Any]]:
     scheme, _, address = url.partition("://")
     module = importlib.import_module(f"tritonclient.{scheme}")
     options = {"as_json": True, "client_timeout": _TIMEOUT_S} if scheme == "grpc" else {}
-    with module.InferenceServerClient(address) as client:
+    direct = {"channel_args": [("grpc.enable_http_proxy", 0)]}
+    local = scheme == "grpc" and is_on_this_machine(url)
+    with module.InferenceServerClient(address, **(direct if local else {})) as client:
         version = client.get_server_metadata(**options)["version"]
         config = client.get_model_config(NETWORK, **options)
     return version, config.get("config", config)
@@ -54,9 +56,9 @@ def _metadata(url: str) -> tuple[str, dict[str, Any]]:
 
 def server_machine(url: str) -> str:
     """This machine, when the address is on it; a remote one is not known."""
-    host = urlsplit(url).hostname or ""
-    is_here = host == "localhost" or host.startswith("127.")
-    return this_machine() if is_here else f"{host} (describe it with --machine)"
+    if is_on_this_machine(url):
+        return this_machine()
+    return f"{urlsplit(url).hostname or ''} (describe it with --machine)"
 
 
 def this_machine() -> str:

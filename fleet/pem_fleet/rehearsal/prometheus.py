@@ -12,6 +12,7 @@ from pathlib import Path
 from pem_fleet.rehearsal.programs import running, wait_until
 from pem_server.ports import LOOPBACK, is_taken
 
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine
 SHORTEST_SCRAPE_S = 1.0
 SCRAPES_A_WINDOW = 5  # fewer, and one late scrape empties a rate
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -56,7 +57,7 @@ class Prometheus:
         """The one number that a query gives; None when there is none, or no answer."""
         address = f"{self._url}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
         try:
-            with urllib.request.urlopen(address, timeout=5.0) as answer:
+            with DIRECT.open(address, timeout=5.0) as answer:
                 result = json.load(answer)["data"]["result"]
         except OSError:
             return None
