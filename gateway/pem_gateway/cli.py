@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pem_server.checkout import ROOT
-from pem_server.cli import (
+from pem_server.console import accept_old_options
+from pem_server.serve_options import (
     INTERRUPTED,
     RENAMED_OPTIONS,
     add_repository_option,
     add_serve_options,
     interrupt_on_signals,
 )
-from pem_server.console import accept_old_options
 
 from .guard_settings import add_guard_options, guard_from_options
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from types import FrameType
 
 from pem_server import LocalServerError, free_ports, machine_check, repository_check
-from pem_server.cli import INTERRUPTED
 from pem_server.console import log
+from pem_server.serve_options import INTERRUPTED
 from pem_server.server_log import Reporter
 
 from .gateway import Settings, open_gateway

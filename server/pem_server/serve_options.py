@@ -1,34 +1,14 @@
-"""The options of `serve`, and the command where there is no gateway: tritonserver alone.
-
-Exit codes: 0 served until Ctrl-C; 1 after one sentence per problem; 2 for wrong options; 130 when a
-stop was cut short by a second Ctrl-C.
-"""
+"""What every command that serves can be told, and how it reacts to signals."""
 
 import argparse
 import signal
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from pem_server.checkout import MODEL_REPOSITORY
-from pem_server.console import accept_old_options
 from pem_server.stub_network import Cost, parse_cost
 
 INTERRUPTED = 130
 RENAMED_OPTIONS = {"--stand-in": "--stub-network"}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    arguments = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(prog="pem_server", description="tritonserver alone.")
-    add_serve_options(parser.add_subparsers(required=True).add_parser("serve"))
-    options = parser.parse_args(accept_old_options(arguments, RENAMED_OPTIONS))
-    interrupt_on_signals()
-    try:
-        return _serve(options)
-    except KeyboardInterrupt:
-        return INTERRUPTED
 
 
 def interrupt_on_signals() -> None:
@@ -36,20 +16,6 @@ def interrupt_on_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup stays in force
             signal.signal(number, signal.default_int_handler)
-
-
-def _serve(options: argparse.Namespace) -> int:
-    from pem_server.serve import serve
-
-    return serve(
-        options.repository,
-        http_port=options.http_port,
-        grpc_port=options.grpc_port,
-        metrics_port=options.metrics_port,
-        config_name=options.config,
-        stub_network=options.stub_network,
-        verbose=options.verbose,
-    )
 
 
 def add_serve_options(parser: argparse.ArgumentParser) -> None:
