@@ -124,5 +124,5 @@ def test_five_times_overload_is_refused_at_once_and_the_rest_answered_in_time(ro
         assert float(counted["waiting"]) == 0
         assert float(counted['refused_total{reason="overload"}']) >= len(refused)
 
-    with running_gateway(root / "model_repository", COST) as gateway:
+    with running_gateway(cost=COST) as gateway:
         asyncio.run(main(gateway))

@@ -15,6 +15,9 @@ import grpc
 import psutil
 import pytest
 from bad_inputs import MODEL, bad_requests, body, drawn, encoded
+from gateway_process import running_gateway
+
+from pem_server.stub_network import Cost
 
 COUNT = int(os.environ.get("PEM_FUZZ_INPUTS", "2000"))
 SEED = int(os.environ.get("PEM_FUZZ_SEED", "1"))
@@ -85,11 +88,11 @@ def processes(pid: int) -> set[int]:
 
 
 @pytest.mark.slow
-def test_bad_requests_are_refused_and_good_ones_answered(running_gateway: Any) -> None:
+def test_bad_requests_are_refused_and_good_ones_answered() -> None:
     image = encoded(drawn(), "JPEG")
     head, raw = body(image, "detections")
     answers: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    with running_gateway("--stub-network", "0:0.1") as gateway:
+    with running_gateway(cost=Cost(0, 0.1)) as gateway:
         ask = Asked(gateway)
         before = processes(gateway.pid)
         requests = bad_requests(random.Random(SEED), image)

@@ -16,6 +16,7 @@ import httpx
 import pytest
 import tritonclient.grpc
 import tritonclient.http
+from gateway_process import running_gateway
 from polling import poll
 from tritonclient.grpc.service_pb2 import ModelInferRequest
 
@@ -24,6 +25,7 @@ from pem_client.cli import main
 from pem_gateway.client_limits import NO_LIMITS, Limits
 from pem_gateway.guard_settings import add_guard_options, guard_from_options, is_loopback
 from pem_gateway.page_files import FILES
+from pem_server.stub_network import Cost
 
 KEY, NEW_KEY = "k" * 32, "n" * 32
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -37,8 +39,8 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def keyed(keys: Path, running_gateway: Any) -> Iterator[Any]:
-    with running_gateway("--api-keys", str(keys), "--stub-network", "1:1") as gateway:
+def keyed(keys: Path) -> Iterator[Any]:
+    with running_gateway("--api-keys", str(keys), cost=Cost(1, 1)) as gateway:
         yield gateway
 
 
@@ -48,7 +50,7 @@ def street(root: Path) -> Path:
 
 
 def test_the_client_sends_its_key_on_both_wires(keyed: Any, street: Path) -> None:
-    for url in (f"grpc://{keyed.grpc}", keyed.url):
+    for url in (f"grpc://{keyed.grpc}", keyed.http_url):
         with Client(url, api_key=KEY) as client:
             assert client.infer(street).detections
             assert client.get_remote_model("pem_network")
@@ -66,7 +68,7 @@ def test_the_client_sends_its_key_on_both_wires(keyed: Any, street: Path) -> Non
 def test_the_command_line_takes_its_key_from_an_option_or_the_environment(
     keyed: Any, street: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["segment", str(street), "--url", keyed.url]
+    command = ["segment", str(street), "--url", keyed.http_url]
     assert main(command) == 1
     assert "PEM_API_KEY" in capsys.readouterr().err
     assert main([*command, "--api-key", KEY]) == 0
@@ -96,10 +98,10 @@ def test_clients_of_triton_send_it_as_a_header(keyed: Any, header: str) -> None:
 def test_health_and_the_page_are_open_and_nothing_else_is(keyed: Any) -> None:
     open_paths = ["/live", "/ready", "/v2/health/live", "/v2/health/ready", "/openapi.json"]
     for path in [*open_paths, *FILES]:
-        assert httpx.get(keyed.url + path).status_code == 200
+        assert httpx.get(keyed.http_url + path).status_code == 200
     for path in ("/v1/classes", "/v2", "/v2/models/fai-pem-m-ade", "/nothing", "/page", "//"):
-        assert httpx.get(keyed.url + path).status_code == 401
-    answer = httpx.post(f"{keyed.url}/v1/segment", content=b"x")
+        assert httpx.get(keyed.http_url + path).status_code == 401
+    answer = httpx.post(f"{keyed.http_url}/v1/segment", content=b"x")
     assert (answer.status_code, "Bearer" in answer.json()["error"]) == (401, True)
     assert answer.headers["WWW-Authenticate"] == "Bearer"
     rpc = tritonclient.grpc.InferenceServerClient(keyed.grpc)
@@ -126,29 +128,25 @@ def test_a_strangers_message_is_not_read(keyed: Any) -> None:
 def test_a_new_key_is_taken_without_a_restart(keyed: Any, keys: Path) -> None:
     keys.write_text(f"anna:{KEY}\nbert:{NEW_KEY}\n")
     ask = {"Authorization": f"Bearer {NEW_KEY}"}
-    assert poll(lambda: httpx.get(f"{keyed.url}/v2", headers=ask).status_code == 200)
+    assert poll(lambda: httpx.get(f"{keyed.http_url}/v2", headers=ask).status_code == 200)
 
 
-def test_a_client_beyond_its_limits_is_told_when_to_come_back(
-    running_gateway: Any, street: Path
-) -> None:
+def test_a_client_beyond_its_limits_is_told_when_to_come_back(street: Path) -> None:
     with running_gateway("--client-rate", "0.5", "--client-requests", "2") as gateway:
-        assert httpx.get(f"{gateway.url}/v2").status_code == 200
-        assert httpx.get(f"{gateway.url}/v2").status_code == 200
-        refused = httpx.get(f"{gateway.url}/v2")
+        assert httpx.get(f"{gateway.http_url}/v2").status_code == 200
+        assert httpx.get(f"{gateway.http_url}/v2").status_code == 200
+        refused = httpx.get(f"{gateway.http_url}/v2")
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "2")
-        assert httpx.get(f"{gateway.url}/ready").status_code == 200
+        assert httpx.get(f"{gateway.http_url}/ready").status_code == 200
         with Client(f"grpc://{gateway.grpc}") as client, pytest.raises(Overloaded):
             client.infer(street)
 
 
-def test_a_client_has_so_many_requests_at_a_time_on_both_wires(
-    running_gateway: Any, street: Path
-) -> None:
+def test_a_client_has_so_many_requests_at_a_time_on_both_wires(street: Path) -> None:
     limits = ("--client-requests", "2", "--client-connections", "50", "--stub-network", "300:1")
     with running_gateway(*limits) as gateway, ThreadPoolExecutor(8) as pool:
         image = street.read_bytes()
-        url = f"{gateway.url}/v1/segment"
+        url = f"{gateway.http_url}/v1/segment"
         answers = pool.map(lambda _: httpx.post(url, content=image, timeout=30), range(8))
         statuses = [answer.status_code for answer in answers]
         assert set(statuses) == {200, 429}
@@ -162,7 +160,7 @@ def test_a_client_has_so_many_requests_at_a_time_on_both_wires(
         assert codes == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
-def test_both_wires_speak_tls(running_gateway: Any, tmp_path: Path, street: Path) -> None:
+def test_both_wires_speak_tls(tmp_path: Path, street: Path) -> None:
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     _make_certificate(certificate, key)
     with running_gateway("--tls-cert", str(certificate), "--tls-key", str(key)) as gateway:

@@ -56,7 +56,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         f"--web.listen-address=127.0.0.1:{port}",
     ]
     # A server of its own: Prometheus would take what other tests do to the shared one for traffic.
-    with running_gateway(ROOT / "model_repository", COST) as server:
+    with running_gateway(cost=COST) as server:
         for name in ("prometheus.yml", "rules.yml"):
             (folder / name).write_text(scale_times((MONITORING / name).read_text(), FASTER))
         (folder / "targets").mkdir()
